@@ -1,0 +1,133 @@
+//! Builds the bundled plugins: each crate in `plugins/` becomes a core module,
+//! then a component, then code for the machine that weir is built for, which
+//! the catalog embeds.
+
+use std::env;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+include!("src/engine/settings.rs");
+
+const GUEST_TARGET: &str = "wasm32-unknown-unknown";
+
+/// A plugin's crate.
+struct Plugin {
+    /// The crate's name.
+    package: String,
+    /// The plugin type.
+    kind: String,
+    /// Interfaces that it may import.
+    grants: Vec<String>,
+}
+
+fn main() -> Result<()> {
+    let manifest_dir = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
+    let root = manifest_dir.parent().context("the host crate is not in a workspace")?;
+    for input in ["plugins", "sdk/rust", "sdk/config", "wit", "Cargo.lock", "Cargo.toml", "rust-toolchain.toml"] {
+        println!("cargo::rerun-if-changed={}", root.join(input).display());
+    }
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=src/engine/settings.rs");
+
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    // Beside the outer build's directories, not in them: cargo locks those.
+    let target_dir = out.ancestors().nth(4).context("OUT_DIR is not below a target directory")?.join("guests");
+    let plugins = plugins(root)?;
+    build(root, &target_dir, &plugins)?;
+
+    let mut settings = settings();
+    settings.target(&env::var("TARGET")?)?;
+    let engine = Engine::new(&settings)?;
+    let mut table = String::from("pub(crate) static BUNDLED: &[Bundled] = &[\n");
+    for plugin in &plugins {
+        let module = target_dir.join(GUEST_TARGET).join("guest").join(plugin.package.replace('-', "_") + ".wasm");
+        let entry = compile(&engine, plugin, &module, &out)
+            .with_context(|| format!("make a component of {}", plugin.package))?;
+        table.push_str(&entry);
+    }
+    table.push_str("];\n");
+    fs::write(out.join("bundled.rs"), table)?;
+    Ok(())
+}
+
+/// Finds the crates that say `package.metadata.weir`.
+fn plugins(root: &Path) -> Result<Vec<Plugin>> {
+    let mut cargo = cargo(root)?;
+    cargo.args(["metadata", "--no-deps", "--format-version", "1"]);
+    let output = cargo.output().context("run cargo metadata")?;
+    ensure!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout)?;
+    let mut plugins = Vec::new();
+    for package in metadata["packages"].as_array().context("cargo metadata lists no packages")? {
+        let weir = &package["metadata"]["weir"];
+        let Some(kind) = weir["type"].as_str() else { continue };
+        let package = package["name"].as_str().context("a package has no name")?.to_owned();
+        let grants = weir["grants"].as_array().with_context(|| format!("{package} lists no grants"))?;
+        let grants = grants.iter().filter_map(|grant| grant.as_str().map(str::to_owned)).collect();
+        plugins.push(Plugin { package, kind: kind.to_owned(), grants });
+    }
+    ensure!(!plugins.is_empty(), "no crate in plugins/ has package.metadata.weir");
+    plugins.sort_by(|one, other| one.kind.cmp(&other.kind));
+    Ok(plugins)
+}
+
+fn build(root: &Path, target_dir: &Path, plugins: &[Plugin]) -> Result<()> {
+    let mut cargo = cargo(root)?;
+    cargo.args(["build", "--profile", "guest", "--target", GUEST_TARGET, "--target-dir"]).arg(target_dir);
+    for plugin in plugins {
+        cargo.args(["--package", &plugin.package]);
+    }
+    let output = cargo.output().context("run cargo build for the plugins")?;
+    if !output.status.success() {
+        bail!("the plugins do not build:\n{}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
+}
+
+/// Cargo without what the outer build set for itself: flags for its target,
+/// and wrappers such as clippy.
+fn cargo(root: &Path) -> Result<Command> {
+    let mut command = Command::new(env::var("CARGO")?);
+    command.current_dir(root);
+    for variable in [
+        "CARGO_ENCODED_RUSTFLAGS",
+        "CARGO_BUILD_TARGET",
+        "CARGO_MAKEFLAGS",
+        "CLIPPY_ARGS",
+        "MAKEFLAGS",
+        "RUSTFLAGS",
+        "RUSTC_WRAPPER",
+        "RUSTC_WORKSPACE_WRAPPER",
+    ] {
+        command.env_remove(variable);
+    }
+    Ok(command)
+}
+
+/// Compiles a plugin and returns its line of the catalog.
+fn compile(engine: &Engine, plugin: &Plugin, module: &Path, out: &Path) -> Result<String> {
+    let module = fs::read(module).with_context(|| format!("read {}", module.display()))?;
+    let component = Component::new(engine, weir_pack::componentize(&module)?)?;
+    let exports: Vec<String> =
+        component.component_type().exports(engine).map(|(name, _)| name.to_owned()).collect();
+    let has = |interface: &str| exports.iter().any(|export| export.starts_with(interface));
+    let code = out.join(format!("{}.cwasm", plugin.kind));
+    fs::write(&code, component.serialize()?)?;
+    let mut entry = String::new();
+    writeln!(
+        entry,
+        "    Bundled {{ name: {:?}, code: include_bytes!({code:?}), is_interface_plugin: {}, is_ipam_plugin: {}, grants: &{:?} }},",
+        plugin.kind,
+        has("weir:plugin/plugin@"),
+        has("weir:plugin/ipam@"),
+        plugin.grants
+    )?;
+    Ok(entry)
+}

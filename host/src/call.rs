@@ -1,0 +1,222 @@
+//! One call of a runtime while it is being served: what all sandboxes of the
+//! call share.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::failure::{Failure, code};
+use crate::journal::{Inverse, Journal, Key};
+use crate::node::Node;
+use crate::request::{Command, Request};
+
+/// More changes than this are no attachment but a runaway plugin.
+const CHANGE_LIMIT: u32 = 4096;
+
+/// A call.
+pub(crate) struct Call {
+    pub(crate) request: Request,
+    pub(crate) node: Node,
+    /// What the call is about; tags what is made for it.
+    pub(crate) key: Key,
+    /// None where nothing may be changed (CHECK, STATUS), and during GC.
+    pub(crate) journal: RefCell<Option<Journal>>,
+    deadline: Instant,
+    changes: Cell<u32>,
+    operations: RefCell<Vec<Operation>>,
+}
+
+/// What one operation of a plugin did.
+#[derive(Debug, Serialize, serde::Deserialize)]
+pub(crate) struct Operation {
+    /// The plugin's type.
+    pub(crate) plugin: String,
+    /// The operation's name in the contract.
+    pub(crate) operation: String,
+    /// What it was done to.
+    pub(crate) object: String,
+    /// `done`, or why not.
+    pub(crate) outcome: String,
+    /// How long it took, in microseconds.
+    pub(crate) micros: u64,
+}
+
+/// The reason for ending a plugin, on its way through the sandbox.
+#[derive(Debug)]
+pub(crate) struct Stop(pub(crate) Failure);
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Stop {}
+
+/// The result of a function that a plugin calls: `Err` ends the plugin.
+pub(crate) type Served<T> = wasmtime::Result<T>;
+
+impl Call {
+    pub(crate) fn new(request: Request, node: Node, key: Key, deadline: Instant) -> Rc<Self> {
+        Rc::new(Self {
+            request,
+            node,
+            key,
+            journal: RefCell::new(None),
+            deadline,
+            changes: Cell::new(0),
+            operations: RefCell::new(Vec::new()),
+        })
+    }
+
+    /// The time that is left.
+    pub(crate) fn remaining(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// Ends the plugin if the call's time is up.
+    pub(crate) fn check_time(&self) -> Served<()> {
+        if self.remaining().is_zero() { Err(Stop(self.out_of_time()).into()) } else { Ok(()) }
+    }
+
+    /// Whether the call may make things.
+    pub(crate) fn is_add(&self) -> bool {
+        self.request.environment.command == Command::Add
+    }
+
+    pub(crate) fn out_of_time(&self) -> Failure {
+        Failure::new(
+            code::DEADLINE,
+            format!(
+                "{} did not finish within {:?}",
+                self.request.environment.command.as_str(),
+                self.request.environment.budget
+            ),
+        )
+        .details("WEIR_TIMEOUT in the runtime's environment sets another limit, in seconds")
+    }
+
+    /// Makes a change to the node: journal first, then the change itself.
+    ///
+    /// `inverse` is none for what is shared by attachments, for what goes away
+    /// with a link that this attachment made, and for removals.
+    pub(crate) fn change<T, E: fmt::Display>(
+        &self,
+        plugin: &str,
+        operation: &'static str,
+        object: impl Into<String>,
+        inverse: Option<Inverse>,
+        work: impl FnOnce() -> Result<T, E>,
+    ) -> Served<Result<T, E>> {
+        let started = Instant::now();
+        let result = self.make(plugin, inverse, work)?;
+        self.note(plugin, operation, object.into(), &result, started);
+        Ok(result)
+    }
+
+    /// The same for a change whose object is known only afterwards; the caller
+    /// notes it.
+    pub(crate) fn make<T, E>(
+        &self,
+        plugin: &str,
+        inverse: Option<Inverse>,
+        work: impl FnOnce() -> Result<T, E>,
+    ) -> Served<Result<T, E>> {
+        self.check_time()?;
+        let count = self.changes.get() + 1;
+        self.changes.set(count);
+        if count > CHANGE_LIMIT {
+            return Err(Stop(Failure::new(
+                code::LIMIT,
+                format!("plugin {plugin} made more than {CHANGE_LIMIT} changes in one call"),
+            ))
+            .into());
+        }
+        let recorded = self.record(inverse)?;
+        #[cfg(debug_assertions)]
+        self.disturb(crate::request::Moment::Before, count)?;
+        let result = work();
+        if result.is_err()
+            && let Some(number) = recorded
+            && let Some(journal) = self.journal.borrow_mut().as_mut()
+        {
+            journal.cancel(number).map_err(Stop)?;
+        }
+        #[cfg(debug_assertions)]
+        self.disturb(crate::request::Moment::After, count)?;
+        Ok(result)
+    }
+
+    /// Writes the way back of a change into the journal.
+    pub(crate) fn record(&self, inverse: Option<Inverse>) -> Served<Option<usize>> {
+        match (inverse, self.journal.borrow_mut().as_mut()) {
+            (Some(inverse), Some(journal)) => Ok(Some(journal.record(inverse).map_err(Stop)?)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Tells the journal, during DEL, that changes are undone.
+    pub(crate) fn settle(&self, is_undone: impl Fn(&Inverse) -> bool) {
+        if let Some(journal) = self.journal.borrow_mut().as_mut() {
+            journal.settle(is_undone);
+        }
+    }
+
+    pub(crate) fn note<T, E: fmt::Display>(
+        &self,
+        plugin: &str,
+        operation: &str,
+        object: String,
+        result: &Result<T, E>,
+        started: Instant,
+    ) {
+        if self.request.environment.trace.is_none() {
+            return;
+        }
+        self.operations.borrow_mut().push(Operation {
+            plugin: plugin.to_owned(),
+            operation: operation.to_owned(),
+            object,
+            outcome: result.as_ref().map_or_else(ToString::to_string, |_| "done".to_owned()),
+            micros: started.elapsed().as_micros().try_into().unwrap_or(u64::MAX),
+        });
+    }
+
+    /// Writes the operations to the file that `WEIR_TRACE` names.
+    pub(crate) fn write_trace(&self) {
+        let Some(path) = &self.request.environment.trace else { return };
+        let lines: String = self
+            .operations
+            .borrow()
+            .iter()
+            .filter_map(|operation| serde_json::to_string(operation).ok())
+            .map(|line| line + "\n")
+            .collect();
+        if let Err(error) = std::fs::write(path, lines) {
+            eprintln!("weir: write the trace {}: {error}", path.display());
+        }
+    }
+
+    #[cfg(debug_assertions)]
+    fn disturb(&self, moment: crate::request::Moment, count: u32) -> Served<()> {
+        use crate::request::FaultKind;
+        let Some(fault) = self.request.environment.fault else { return Ok(()) };
+        if fault.moment != moment || fault.change != count {
+            return Ok(());
+        }
+        match fault.kind {
+            FaultKind::Trap => Err(wasmtime::Trap::UnreachableCodeReached.into()),
+            FaultKind::Kill => {
+                let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGKILL);
+                Ok(())
+            }
+            FaultKind::Stall => {
+                std::thread::sleep(self.remaining() + Duration::from_millis(10));
+                Ok(())
+            }
+        }
+    }
+}

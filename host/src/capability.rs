@@ -1,0 +1,19 @@
+//! What plugins can ask the host to do: one module for each interface of the
+//! contract, with its checks, and the way back that each change gets in the
+//! journal.
+
+mod addresses;
+mod ambient;
+mod files;
+mod guards;
+mod ipam;
+pub(crate) mod leases;
+pub(crate) mod links;
+mod masquerade;
+pub(crate) mod request;
+mod routes;
+mod sysctls;
+mod values;
+
+pub(crate) use request::{AttachmentHandle, NetworkHandle};
+pub(crate) use values::{cni_result, failure, ipam_result};

@@ -1,0 +1,95 @@
+//! `weir:plugin/ipam` as an import: an interface plugin asks the plugin that
+//! `ipam.type` names, which runs in a sandbox of its own or, if no component
+//! has that type, as a native program.
+
+use std::time::Instant;
+
+use wasmtime::component::Resource;
+
+use super::request::{AttachmentHandle, NetworkHandle};
+use super::values;
+use crate::call::{Served, Stop};
+use crate::catalog;
+use crate::delegate::Delegate;
+use crate::failure::{Failure, code};
+use crate::journal::Inverse;
+use crate::request::Command;
+use crate::role::IpamPlugin;
+use crate::session::Session;
+use crate::wit::weir::plugin::ipam;
+use crate::wit::weir::plugin::types::{CniError, IpamResult};
+
+impl ipam::Host for Session {
+    fn add(&mut self, _: Resource<AttachmentHandle>) -> Served<Result<IpamResult, CniError>> {
+        let result = self.ask(Command::Add)?;
+        Ok(result.and_then(|result| {
+            result.ok_or_else(|| {
+                values::cni_error(Failure::new(code::INTERNAL, "the IPAM plugin returned no result"))
+            })
+        }))
+    }
+
+    fn del(&mut self, _: Resource<AttachmentHandle>) -> Served<Result<(), CniError>> {
+        Ok(self.ask(Command::Del)?.map(drop))
+    }
+
+    fn check(&mut self, _: Resource<AttachmentHandle>) -> Served<Result<(), CniError>> {
+        Ok(self.ask(Command::Check)?.map(drop))
+    }
+
+    fn gc(&mut self, _: Resource<NetworkHandle>) -> Served<Result<(), CniError>> {
+        Ok(self.ask(Command::Gc)?.map(drop))
+    }
+
+    fn status(&mut self, _: Resource<NetworkHandle>) -> Served<Result<(), CniError>> {
+        Ok(self.ask(Command::Status)?.map(drop))
+    }
+}
+
+impl Session {
+    fn ask(&mut self, command: Command) -> Served<Result<Option<IpamResult>, CniError>> {
+        self.call.check_time()?;
+        let Some(kind) = self.call.request.config.ipam_kind.clone() else {
+            let failure = Failure::config("network configuration: key \"ipam.type\" is required");
+            return Ok(Err(values::cni_error(failure)));
+        };
+        let Some(bundled) = catalog::find(&kind) else { return self.ask_program(&kind, command) };
+        let answer = IpamPlugin::start(&self.engine, bundled, &self.call)
+            .and_then(|mut plugin| plugin.run(command));
+        match answer {
+            Ok(result) => Ok(Ok(result)),
+            // What ends the whole call ends the asking plugin too.
+            Err(failure) if matches!(failure.code, code::DEADLINE | code::LIMIT) => Err(Stop(failure).into()),
+            Err(failure) => Ok(Err(values::cni_error(failure))),
+        }
+    }
+
+    fn ask_program(&mut self, kind: &str, command: Command) -> Served<Result<Option<IpamResult>, CniError>> {
+        let call = &self.call;
+        let request = &call.request;
+        let delegate = Delegate {
+            plugin: kind,
+            path: &request.environment.path,
+            config: &request.config.text,
+            version: request.config.version,
+            variables: Vec::new(),
+            deadline: Instant::now() + call.remaining(),
+        };
+        let inverse = (command == Command::Add).then(|| Inverse::DelegateDel {
+            plugin: kind.to_owned(),
+            path: request.environment.path.clone(),
+        });
+        let done = call.change(self.plugin, "delegate", format!("{kind} {}", command.as_str()), inverse, || {
+            let result = delegate.run(command);
+            // A program that fails may have done half of its work.
+            if command == Command::Add && result.is_err() {
+                let _ = delegate.run(Command::Del);
+            }
+            result
+        })?;
+        if command == Command::Del && done.is_ok() {
+            call.settle(|inverse| matches!(inverse, Inverse::DelegateDel { plugin, .. } if plugin == kind));
+        }
+        Ok(done.map(|result| result.as_ref().map(values::to_ipam_result)).map_err(values::cni_error))
+    }
+}

@@ -1,0 +1,245 @@
+//! `weir:store/leases`: addresses of the network.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use wasmtime::component::Resource;
+
+use crate::call::{Call, Served};
+use crate::journal::Inverse;
+use crate::leases::{AddressRange, LeaseError, Location, Owner, Pool};
+use crate::session::Session;
+use crate::wit::weir::store::leases::{self, StoreError, Usage};
+use crate::wit::{self, IpAddress};
+
+/// How long a call waits for another that works on the same network.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
+
+/// Ranges in one list.
+const RANGE_LIMIT: usize = 1024;
+
+/// The leases of a network in the hands of a plugin.
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub struct PoolHandle {
+    /// None: there are no leases, and nothing asks to make one.
+    pool: Option<Pool>,
+    data_dir: PathBuf,
+}
+
+impl leases::Host for Session {
+    fn open(&mut self, data_dir: Option<String>) -> Served<Result<Resource<PoolHandle>, StoreError>> {
+        self.call.check_time()?;
+        let paths = self.call.node.paths();
+        let data_dir = match data_dir {
+            None => paths.leases().to_owned(),
+            Some(path) if self.call.request.config.names("dataDir", &path) => PathBuf::from(path),
+            Some(path) => {
+                return Ok(Err(StoreError::Denied(format!(
+                    "open leases in {path}: the network configuration does not name this directory as \"dataDir\""
+                ))));
+            }
+        };
+        let location = Location {
+            data_dir: data_dir.clone(),
+            network: self.call.request.config.name.clone(),
+            index_dir: paths.lease_indexes(),
+        };
+        let wait = LOCK_WAIT.min(self.call.remaining());
+        // Only ADD makes directories.
+        let opened = if self.call.is_add() {
+            Pool::open(&location, wait).map(Some)
+        } else {
+            Pool::open_existing(&location, wait)
+        };
+        match opened {
+            Ok(pool) => Ok(Ok(self.table.push(PoolHandle { pool, data_dir })?)),
+            Err(error) => Ok(Err(store_error(error))),
+        }
+    }
+}
+
+impl leases::HostPool for Session {
+    fn held(&mut self, pool: Resource<PoolHandle>) -> Served<Result<Vec<IpAddress>, StoreError>> {
+        self.read(&pool, |pool, call| pool.held(&owner(call)).map(to_ips))
+    }
+
+    fn last_reserved(
+        &mut self,
+        pool: Resource<PoolHandle>,
+        set: u32,
+    ) -> Served<Result<Option<IpAddress>, StoreError>> {
+        self.read(&pool, |pool, _| Ok(pool.last_reserved(set)?.map(wit::to_ip)))
+    }
+
+    fn reserve(
+        &mut self,
+        pool: Resource<PoolHandle>,
+        address: IpAddress,
+        set: u32,
+    ) -> Served<Result<(), StoreError>> {
+        let address = wit::ip(address);
+        self.change_pool(&pool, "reserve", |pool, owner, before| {
+            pool.reserve(owner, address, set, before).map(|()| ((), Some(address.to_string())))
+        })
+    }
+
+    fn reserve_next(
+        &mut self,
+        pool: Resource<PoolHandle>,
+        ranges: Vec<leases::AddressRange>,
+        after: Option<IpAddress>,
+        skip: Vec<IpAddress>,
+        set: u32,
+    ) -> Served<Result<Option<IpAddress>, StoreError>> {
+        let ranges = match address_ranges(ranges) {
+            Ok(ranges) => ranges,
+            Err(error) => return Ok(Err(error)),
+        };
+        let after = after.map(wit::ip);
+        let skip: Vec<_> = skip.into_iter().map(wit::ip).collect();
+        self.change_pool(&pool, "reserve-next", |pool, owner, before| {
+            let reserved = pool.reserve_next(owner, &ranges, after, &skip, set, before)?;
+            Ok((reserved.map(wit::to_ip), reserved.map(|address| address.to_string())))
+        })
+    }
+
+    fn release(&mut self, pool: Resource<PoolHandle>) -> Served<Result<Vec<IpAddress>, StoreError>> {
+        let data_dir = self.table.get(&pool)?.data_dir.clone();
+        let released = self.change_pool(&pool, "release", |pool, owner, _| {
+            let released = pool.release(owner)?;
+            let named = released.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+            Ok((released, Some(named)))
+        })?;
+        if let Ok(addresses) = &released {
+            self.call.settle(|inverse| match inverse {
+                Inverse::ReleaseLease { data_dir: there, address } => {
+                    *there == data_dir && addresses.contains(address)
+                }
+                _ => false,
+            });
+        }
+        Ok(released.map(to_ips))
+    }
+
+    fn release_stale(&mut self, pool: Resource<PoolHandle>) -> Served<Result<u32, StoreError>> {
+        let valid: Option<HashSet<Owner>> =
+            self.call.request.config.valid_attachments.as_ref().map(|valid| {
+                let owner = |id: &crate::request::AttachmentId| Owner {
+                    container_id: id.container_id.clone(),
+                    ifname: id.ifname.clone(),
+                };
+                valid.iter().map(owner).collect()
+            });
+        // Without a list nothing is known to be stale.
+        let Some(valid) = valid else { return Ok(Ok(0)) };
+        self.change_pool(&pool, "release-stale", |pool, _, _| {
+            pool.release_stale(&valid).map(|count| (count, Some(format!("{count} leases"))))
+        })
+    }
+
+    fn usage(
+        &mut self,
+        pool: Resource<PoolHandle>,
+        ranges: Vec<leases::AddressRange>,
+        skip: Vec<IpAddress>,
+    ) -> Served<Result<Usage, StoreError>> {
+        let ranges = match address_ranges(ranges) {
+            Ok(ranges) => ranges,
+            Err(error) => return Ok(Err(error)),
+        };
+        let skip: Vec<_> = skip.into_iter().map(wit::ip).collect();
+        let count = |pool: &mut Pool| pool.usage(&ranges, &skip).map(|usage| Usage { total: usage.total, used: usage.used });
+        self.call.check_time()?;
+        match &mut self.table.get_mut(&pool)?.pool {
+            Some(pool) => Ok(count(pool).map_err(store_error)),
+            None => Ok(Ok(Usage { total: u64::MAX, used: 0 })),
+        }
+    }
+
+    fn drop(&mut self, pool: Resource<PoolHandle>) -> Served<()> {
+        self.table.delete(pool)?;
+        Ok(())
+    }
+}
+
+impl Session {
+    fn read<T: Default>(
+        &mut self,
+        handle: &Resource<PoolHandle>,
+        work: impl FnOnce(&mut Pool, &Call) -> Result<T, LeaseError>,
+    ) -> Served<Result<T, StoreError>> {
+        self.call.check_time()?;
+        match &mut self.table.get_mut(handle)?.pool {
+            Some(pool) => Ok(work(pool, &self.call).map_err(store_error)),
+            None => Ok(Ok(T::default())),
+        }
+    }
+
+    /// Changes leases. `before` is called with each address just before it is
+    /// leased, and writes the way back into the journal.
+    fn change_pool<T: Default>(
+        &mut self,
+        handle: &Resource<PoolHandle>,
+        operation: &'static str,
+        work: impl FnOnce(
+            &mut Pool,
+            &Owner,
+            &mut dyn FnMut(std::net::IpAddr) -> Result<(), LeaseError>,
+        ) -> Result<(T, Option<String>), LeaseError>,
+    ) -> Served<Result<T, StoreError>> {
+        let owner = owner(&self.call);
+        let call = &self.call;
+        let PoolHandle { pool, data_dir } = self.table.get_mut(handle)?;
+        let Some(pool) = pool else { return Ok(Ok(T::default())) };
+        let mut before = |address| {
+            let inverse = Inverse::ReleaseLease { data_dir: data_dir.clone(), address };
+            let recorded = call.record(Some(inverse));
+            recorded.map(drop).map_err(|error| LeaseError::Journal { address, reason: error.to_string() })
+        };
+        let started = Instant::now();
+        let done = call.make(self.plugin, None, || work(pool, &owner, &mut before))?;
+        let object = match &done {
+            Ok((_, Some(object))) => object.clone(),
+            _ => call.request.config.name.clone(),
+        };
+        call.note(self.plugin, operation, object, &done, started);
+        Ok(done.map(|(value, _)| value).map_err(store_error))
+    }
+}
+
+fn owner(call: &Call) -> Owner {
+    let environment = &call.request.environment;
+    Owner { container_id: environment.container_id.clone(), ifname: environment.ifname.clone() }
+}
+
+fn to_ips(addresses: Vec<std::net::IpAddr>) -> Vec<IpAddress> {
+    addresses.into_iter().map(wit::to_ip).collect()
+}
+
+fn address_ranges(ranges: Vec<leases::AddressRange>) -> Result<Vec<AddressRange>, StoreError> {
+    if ranges.len() > RANGE_LIMIT {
+        return Err(StoreError::Limit(format!("{} ranges in one list, at most {RANGE_LIMIT}", ranges.len())));
+    }
+    ranges
+        .into_iter()
+        .map(|range| {
+            let (first, last) = (wit::ip(range.first), wit::ip(range.last));
+            if first.is_ipv4() == last.is_ipv4() && first <= last {
+                Ok(AddressRange { first, last })
+            } else {
+                Err(StoreError::Invalid(format!("{first} to {last} is no range of addresses")))
+            }
+        })
+        .collect()
+}
+
+fn store_error(error: LeaseError) -> StoreError {
+    let message = error.to_string();
+    match error {
+        LeaseError::Busy { .. } => StoreError::Busy(message),
+        LeaseError::Taken { .. } => StoreError::Taken(message),
+        LeaseError::Io { .. } => StoreError::Io(message),
+        _ => StoreError::Other(message),
+    }
+}

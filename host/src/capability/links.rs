@@ -1,0 +1,518 @@
+//! `weir:net/links`: namespaces and links.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use wasmtime::component::Resource;
+
+use super::ambient::random_bytes;
+use crate::call::{Call, Served, Stop};
+use crate::failure::Failure;
+use crate::journal::{Inverse, Side};
+use crate::netlink::{BridgeSpec, LinkState, NetlinkError, Netns, OperState, PortFlags, VethEnd};
+use crate::request::NAME_LIMIT;
+use crate::session::Session;
+use crate::wit::weir::net::links::{self, BridgeOptions, LinkInfo, PortOptions, VlanRange};
+use crate::wit::weir::net::types::{self, IpFamily, KernelError, MacAddress, NetError};
+
+/// A namespace in the hands of a plugin.
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub struct NetnsHandle {
+    pub(super) netns: Arc<Netns>,
+    pub(super) side: Side,
+}
+
+/// A link in the hands of a plugin.
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub struct LinkHandle {
+    pub(super) netns: Arc<Netns>,
+    pub(super) side: Side,
+    pub(super) index: u32,
+    /// The name when the handle was made; changes are checked by index.
+    pub(super) name: String,
+    kind: Option<String>,
+    /// Whether this attachment made it in this call.
+    pub(super) is_own: bool,
+}
+
+impl LinkHandle {
+    /// The way back of a change to the link. What this attachment made goes
+    /// away whole; bridges of the node are shared by attachments and keep what
+    /// they were given.
+    pub(super) fn inverse(&self, inverse: impl FnOnce(Side, String) -> Inverse) -> Option<Inverse> {
+        let is_shared = self.side == Side::Host && self.kind.as_deref() == Some("bridge");
+        (!self.is_own && !is_shared).then(|| inverse(self.side, self.name.clone()))
+    }
+}
+
+impl types::Host for Session {}
+
+impl Session {
+    pub(super) fn link_of(&self, handle: &Resource<LinkHandle>) -> Served<&LinkHandle> {
+        Ok(self.table.get(handle)?)
+    }
+
+    fn push_link(&mut self, netns: Arc<Netns>, side: Side, link: LinkState, is_own: bool) -> Served<Resource<LinkHandle>> {
+        let LinkState { index, name, kind, .. } = link;
+        Ok(self.table.push(LinkHandle { netns, side, index, name, kind, is_own })?)
+    }
+
+    /// Makes one change to a link.
+    fn change_link(
+        &mut self,
+        handle: &Resource<LinkHandle>,
+        operation: &'static str,
+        what: &str,
+        inverse: impl FnOnce(&Netns, u32, Side, String) -> Result<Inverse, NetlinkError>,
+        work: impl FnOnce(&Netns, u32) -> Result<(), NetlinkError>,
+    ) -> Served<Result<(), NetError>> {
+        let link = self.link_of(handle)?;
+        let mut failed = None;
+        let inverse = link.inverse(|side, name| {
+            // What has to be put back is known before the change only.
+            inverse(&link.netns, link.index, side, name).unwrap_or_else(|error| {
+                failed = Some(error);
+                Inverse::SetUp { side, name: String::new(), up: false }
+            })
+        });
+        if let Some(error) = failed {
+            return Ok(Err(net_error(error)));
+        }
+        let object = format!("{}{what}", link.name);
+        let done = self.call.change(self.plugin, operation, object, inverse, || work(&link.netns, link.index))?;
+        Ok(done.map_err(net_error))
+    }
+}
+
+impl links::Host for Session {
+    fn host(&mut self) -> Served<Result<Resource<NetnsHandle>, NetError>> {
+        let netns = self.call.node.host().map_err(Stop)?;
+        Ok(Ok(self.table.push(NetnsHandle { netns, side: Side::Host })?))
+    }
+
+    fn container(&mut self) -> Served<Result<Resource<NetnsHandle>, NetError>> {
+        match self.call.node.container().map_err(Stop)? {
+            Some(netns) => Ok(Ok(self.table.push(NetnsHandle { netns, side: Side::Container })?)),
+            None => Ok(Err(NetError::NotFound("the container namespace does not exist any more".to_owned()))),
+        }
+    }
+}
+
+impl links::HostNetns for Session {
+    fn link(
+        &mut self,
+        netns: Resource<NetnsHandle>,
+        name: String,
+    ) -> Served<Result<Resource<LinkHandle>, NetError>> {
+        self.call.check_time()?;
+        if let Err(error) = check_name(&name) {
+            return Ok(Err(error));
+        }
+        let NetnsHandle { netns, side } = self.table.get(&netns)?;
+        let (netns, side) = (Arc::clone(netns), *side);
+        match netns.link_by_name(&name) {
+            Ok(link) => Ok(Ok(self.push_link(netns, side, link, false)?)),
+            Err(error) => Ok(Err(net_error(error))),
+        }
+    }
+
+    fn create_veth(
+        &mut self,
+        netns: Resource<NetnsHandle>,
+        near: links::VethEnd,
+        far: links::VethEnd,
+        peer_netns: Resource<NetnsHandle>,
+        mtu: u32,
+        controller: Option<Resource<LinkHandle>>,
+    ) -> Served<Result<(Resource<LinkHandle>, Resource<LinkHandle>), NetError>> {
+        for name in [&near.name, &far.name] {
+            if let Err(error) = check_name(name) {
+                return Ok(Err(error));
+            }
+        }
+        let (here, side) = self.netns_of(&netns)?;
+        let (there, far_side) = self.netns_of(&peer_netns)?;
+        let controller = controller.map(|bridge| self.link_of(&bridge).map(|link| link.index)).transpose()?;
+        // The way back deletes by name, so nothing may have that name before.
+        match here.link_by_name(&near.name) {
+            Err(error) if error.is_absent() => {}
+            Err(error) => return Ok(Err(net_error(error))),
+            Ok(_) => return Ok(Err(NetError::AlreadyExists(format!(
+                "create veth pair {}: a link of that name exists already in {}",
+                near.name,
+                here.label()
+            )))),
+        }
+        let inverse = Inverse::DeleteLink { side, name: near.name.clone(), kind: "veth".to_owned() };
+        let object = format!("{} and {} in {}", near.name, far.name, there.label());
+        let (near, far) = (veth_end(near), veth_end(far));
+        let made = self.call.change(self.plugin, "create-veth", object, Some(inverse), || {
+            here.create_veth(&near, &far, &there, mtu, controller)
+        })?;
+        match made {
+            Ok((near, far)) => {
+                let near = self.push_link(here, side, near, true)?;
+                let far = self.push_link(there, far_side, far, true)?;
+                Ok(Ok((near, far)))
+            }
+            Err(error) => Ok(Err(net_error(error))),
+        }
+    }
+
+    fn create_shared_veth(
+        &mut self,
+        netns: Resource<NetnsHandle>,
+        port: links::VethEnd,
+        own: links::VethEnd,
+        mtu: u32,
+        bridge: Resource<LinkHandle>,
+    ) -> Served<Result<(Resource<LinkHandle>, Resource<LinkHandle>), NetError>> {
+        for name in [&port.name, &own.name] {
+            if let Err(error) = check_name(name) {
+                return Ok(Err(error));
+            }
+        }
+        let (netns, side) = self.netns_of(&netns)?;
+        let bridge = self.link_of(&bridge)?.index;
+        let object = format!("{} and {}", port.name, own.name);
+        let (port, own) = (veth_end(port), veth_end(own));
+        let made = self.call.change(self.plugin, "create-shared-veth", object, None, || {
+            netns.create_veth(&port, &own, &netns, mtu, Some(bridge))
+        })?;
+        match made {
+            Ok((port, own)) => {
+                let port = self.push_link(Arc::clone(&netns), side, port, true)?;
+                let own = self.push_link(netns, side, own, true)?;
+                Ok(Ok((port, own)))
+            }
+            Err(error) => Ok(Err(net_error(error))),
+        }
+    }
+
+    fn create_bridge(
+        &mut self,
+        netns: Resource<NetnsHandle>,
+        options: BridgeOptions,
+    ) -> Served<Result<Resource<LinkHandle>, NetError>> {
+        if let Err(error) = check_name(&options.name) {
+            return Ok(Err(error));
+        }
+        let (netns, side) = self.netns_of(&netns)?;
+        let bridge = BridgeSpec {
+            mac: random_mac()?,
+            name: options.name,
+            mtu: options.mtu,
+            vlan_filtering: options.vlan_filtering,
+            default_vlan: options.default_vlan,
+        };
+        let made = self
+            .call
+            .change(self.plugin, "create-bridge", bridge.name.as_str(), None, || netns.create_bridge(&bridge))?;
+        match made {
+            Ok(link) => Ok(Ok(self.push_link(netns, side, link, false)?)),
+            Err(error) => Ok(Err(net_error(error))),
+        }
+    }
+
+    fn enable_forwarding(
+        &mut self,
+        netns: Resource<NetnsHandle>,
+        family: IpFamily,
+    ) -> Served<Result<(), NetError>> {
+        self.call.check_time()?;
+        let (netns, _) = self.netns_of(&netns)?;
+        let (is_ipv4, path) = match family {
+            IpFamily::Ipv4 => (true, "ip_forward"),
+            IpFamily::Ipv6 => (false, "conf/all/forwarding"),
+        };
+        // Writing it again makes the kernel walk over all links.
+        match netns.sysctl(is_ipv4, path) {
+            Ok(value) if value == "1" => return Ok(Ok(())),
+            Ok(_) => {}
+            Err(error) => return Ok(Err(net_error(error))),
+        }
+        let done = self
+            .call
+            .change(self.plugin, "enable-forwarding", path, None, || netns.set_sysctl(is_ipv4, path, "1"))?;
+        Ok(done.map_err(net_error))
+    }
+
+    fn drop(&mut self, netns: Resource<NetnsHandle>) -> Served<()> {
+        self.table.delete(netns)?;
+        Ok(())
+    }
+}
+
+impl Session {
+    fn netns_of(&self, handle: &Resource<NetnsHandle>) -> Served<(Arc<Netns>, Side)> {
+        let NetnsHandle { netns, side } = self.table.get(handle)?;
+        Ok((Arc::clone(netns), *side))
+    }
+}
+
+impl links::HostLink for Session {
+    fn describe(&mut self, link: Resource<LinkHandle>) -> Served<Result<LinkInfo, NetError>> {
+        self.call.check_time()?;
+        let link = self.link_of(&link)?;
+        Ok(link.netns.link_by_index(link.index).map(link_info).map_err(net_error))
+    }
+
+    fn set_up(&mut self, link: Resource<LinkHandle>, up: bool) -> Served<Result<(), NetError>> {
+        self.change_link(
+            &link,
+            "set-up",
+            if up { " up" } else { " down" },
+            |netns, index, side, name| Ok(Inverse::SetUp { side, name, up: netns.link_by_index(index)?.up }),
+            |netns, index| netns.set_up(index, up),
+        )
+    }
+
+    fn set_mtu(&mut self, link: Resource<LinkHandle>, mtu: u32) -> Served<Result<(), NetError>> {
+        self.change_link(
+            &link,
+            "set-mtu",
+            &format!(" to {mtu}"),
+            |netns, index, side, name| Ok(Inverse::SetMtu { side, name, mtu: netns.link_by_index(index)?.mtu }),
+            |netns, index| netns.set_mtu(index, mtu),
+        )
+    }
+
+    fn set_mac(&mut self, link: Resource<LinkHandle>, mac: MacAddress) -> Served<Result<(), NetError>> {
+        self.change_link(
+            &link,
+            "set-mac",
+            "",
+            |netns, index, side, name| {
+                let mac = netns.link_by_index(index)?.mac.unwrap_or_default();
+                Ok(Inverse::SetMac { side, name, mac })
+            },
+            |netns, index| netns.set_mac(index, mac_bytes(mac)),
+        )
+    }
+
+    fn set_promiscuous(&mut self, link: Resource<LinkHandle>, on: bool) -> Served<Result<(), NetError>> {
+        self.change_link(
+            &link,
+            "set-promiscuous",
+            if on { " on" } else { " off" },
+            |netns, index, side, name| {
+                Ok(Inverse::SetPromiscuous { side, name, on: netns.link_by_index(index)?.promiscuous })
+            },
+            |netns, index| netns.set_promiscuous(index, on),
+        )
+    }
+
+    fn attach_to(
+        &mut self,
+        link: Resource<LinkHandle>,
+        bridge: Resource<LinkHandle>,
+    ) -> Served<Result<(), NetError>> {
+        let bridge = self.link_of(&bridge)?;
+        let (to, what) = (bridge.index, format!(" to {}", bridge.name));
+        if let Some(denied) = self.own_only(&link, "attach")? {
+            return Ok(Err(denied));
+        }
+        self.change_own(&link, "attach-to", &what, |netns, index| netns.set_controller(index, to))
+    }
+
+    fn set_port(&mut self, link: Resource<LinkHandle>, options: PortOptions) -> Served<Result<(), NetError>> {
+        if let Some(denied) = self.own_only(&link, "set port flags of")? {
+            return Ok(Err(denied));
+        }
+        let flags = PortFlags { hairpin: options.hairpin, isolated: options.isolated };
+        self.change_own(&link, "set-port", "", |netns, index| netns.set_port(index, flags))
+    }
+
+    fn set_vlan_filtering(&mut self, link: Resource<LinkHandle>, on: bool) -> Served<Result<(), NetError>> {
+        self.change_own(&link, "set-vlan-filtering", "", |netns, index| netns.set_vlan_filtering(index, on))
+    }
+
+    fn add_vlans(&mut self, link: Resource<LinkHandle>, vlans: Vec<VlanRange>) -> Served<Result<(), NetError>> {
+        if let Some(denied) = self.own_only(&link, "change the VLANs of")? {
+            return Ok(Err(denied));
+        }
+        let itself = self.link_of(&link)?.kind.as_deref() == Some("bridge");
+        let vlans = vlan_ranges(vlans);
+        self.change_own(&link, "add-vlans", "", |netns, index| netns.add_vlans(index, &vlans, itself))
+    }
+
+    fn remove_vlans(&mut self, link: Resource<LinkHandle>, vlans: Vec<VlanRange>) -> Served<Result<(), NetError>> {
+        if let Some(denied) = self.own_only(&link, "change the VLANs of")? {
+            return Ok(Err(denied));
+        }
+        let itself = self.link_of(&link)?.kind.as_deref() == Some("bridge");
+        let vlans = vlan_ranges(vlans);
+        self.change_own(&link, "remove-vlans", "", |netns, index| netns.remove_vlans(index, &vlans, itself))
+    }
+
+    fn vlans(&mut self, link: Resource<LinkHandle>) -> Served<Result<Vec<VlanRange>, NetError>> {
+        self.call.check_time()?;
+        let link = self.link_of(&link)?;
+        let vlans = link.netns.vlans(link.index).map_err(net_error);
+        Ok(vlans.map(|vlans| {
+            let range = |vlan: crate::netlink::VlanRange| VlanRange {
+                first: vlan.first,
+                last: vlan.last,
+                pvid: vlan.pvid,
+                untagged: vlan.untagged,
+            };
+            vlans.into_iter().map(range).collect()
+        }))
+    }
+
+    fn wait_until_up(&mut self, link: Resource<LinkHandle>, timeout: u32) -> Served<Result<(), NetError>> {
+        self.call.check_time()?;
+        let link = self.link_of(&link)?;
+        let timeout = Duration::from_millis(timeout.into()).min(self.call.remaining());
+        Ok(match link.netns.wait_until_up(link.index, timeout) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(NetError::Busy(format!("wait for link {}: it is not operational after {timeout:?}", link.name))),
+            Err(error) => Err(net_error(error)),
+        })
+    }
+
+    fn remove(&mut self, link: Resource<LinkHandle>) -> Served<Result<(), NetError>> {
+        if let Some(denied) = self.own_only(&link, "delete")? {
+            return Ok(Err(denied));
+        }
+        let (side, name) = {
+            let link = self.link_of(&link)?;
+            (link.side, link.name.clone())
+        };
+        let removed = self.change_own(&link, "remove", "", |netns, index| netns.remove_link(index))?;
+        if removed.is_ok() {
+            self.call.settle(|inverse| match inverse {
+                // Deleting one end of the pair has deleted the other.
+                Inverse::DeleteLink { kind, .. } if kind == "veth" && side == Side::Container => true,
+                Inverse::DeleteLink { side: there, name: other, .. } => *there == side && *other == name,
+                _ => false,
+            });
+        }
+        Ok(removed)
+    }
+
+    fn drop(&mut self, link: Resource<LinkHandle>) -> Served<()> {
+        self.table.delete(link)?;
+        Ok(())
+    }
+}
+
+impl Session {
+    /// Refuses what may be done in the node's namespace only to links of this
+    /// attachment.
+    fn own_only(&self, link: &Resource<LinkHandle>, attempt: &str) -> Served<Option<NetError>> {
+        let link = self.link_of(link)?;
+        if link.side == Side::Container || link.is_own || is_journaled(&self.call, link) {
+            return Ok(None);
+        }
+        Ok(Some(NetError::Denied(format!(
+            "{attempt} link {} of the host namespace: it was not made by this attachment",
+            link.name
+        ))))
+    }
+
+    /// Makes a change that needs no way back of its own.
+    fn change_own(
+        &mut self,
+        handle: &Resource<LinkHandle>,
+        operation: &'static str,
+        what: &str,
+        work: impl FnOnce(&Netns, u32) -> Result<(), NetlinkError>,
+    ) -> Served<Result<(), NetError>> {
+        let link = self.link_of(handle)?;
+        let object = format!("{}{what}", link.name);
+        let done = self.call.change(self.plugin, operation, object, None, || work(&link.netns, link.index))?;
+        Ok(done.map_err(net_error))
+    }
+}
+
+/// Whether an earlier call for the attachment made the link.
+fn is_journaled(call: &Call, link: &LinkHandle) -> bool {
+    call.journal.borrow().as_ref().is_some_and(|journal| {
+        journal.pending(false).iter().any(|(_, inverse)| {
+            matches!(inverse, Inverse::DeleteLink { side, name, .. } if *side == link.side && *name == link.name)
+        })
+    })
+}
+
+fn check_name(name: &str) -> Result<(), NetError> {
+    let is_good = !name.is_empty()
+        && name.len() <= NAME_LIMIT
+        && name != "."
+        && name != ".."
+        && !name.contains(|c: char| c == '/' || c == ':' || c == '%' || c.is_whitespace() || c.is_control());
+    if is_good { Ok(()) } else { Err(NetError::Invalid(format!("{name:?} is no name for a link"))) }
+}
+
+fn random_mac() -> Served<[u8; 6]> {
+    let bytes = random_bytes(6)?;
+    let mut mac = [0; 6];
+    mac.copy_from_slice(&bytes);
+    // Locally administered, for one station (IEEE 802, section 8.2).
+    mac[0] = (mac[0] & 0xfe) | 0x02;
+    Ok(mac)
+}
+
+fn veth_end(end: links::VethEnd) -> VethEnd {
+    VethEnd { name: end.name, mac: end.mac.map(mac_bytes), up: end.up }
+}
+
+fn vlan_ranges(vlans: Vec<VlanRange>) -> Vec<crate::netlink::VlanRange> {
+    vlans
+        .into_iter()
+        .map(|vlan| crate::netlink::VlanRange {
+            first: vlan.first,
+            last: vlan.last,
+            pvid: vlan.pvid,
+            untagged: vlan.untagged,
+        })
+        .collect()
+}
+
+pub(super) fn mac_bytes((a, b, c, d, e, f): MacAddress) -> [u8; 6] {
+    [a, b, c, d, e, f]
+}
+
+fn link_info(link: LinkState) -> LinkInfo {
+    LinkInfo {
+        name: link.name,
+        index: link.index,
+        mac: link.mac.map(|[a, b, c, d, e, f]| (a, b, c, d, e, f)),
+        mtu: link.mtu,
+        up: link.up,
+        promiscuous: link.promiscuous,
+        state: match link.state {
+            OperState::Unknown => links::OperState::Unknown,
+            OperState::Down => links::OperState::Down,
+            OperState::LowerLayerDown => links::OperState::LowerLayerDown,
+            OperState::Dormant => links::OperState::Dormant,
+            OperState::Up => links::OperState::Up,
+        },
+        kind: link.kind,
+        controller: link.controller,
+        peer: link.peer,
+        port: link.port.map(|port| PortOptions { hairpin: port.hairpin, isolated: port.isolated }),
+        vlan_filtering: link.vlan_filtering,
+    }
+}
+
+/// Maps the kernel's refusals to the cases that plugins can tell apart.
+pub(super) fn net_error(error: NetlinkError) -> NetError {
+    let message = error.to_string();
+    match &error {
+        NetlinkError::TimedOut { .. } => NetError::Limit(message),
+        NetlinkError::Socket { .. } => NetError::Other(message),
+        _ if error.is_absent() => NetError::NotFound(message),
+        _ if error.is_existing() => NetError::AlreadyExists(message),
+        _ => match error.errno() {
+            nix::libc::EBUSY => NetError::Busy(message),
+            nix::libc::EOPNOTSUPP => NetError::Unsupported(message),
+            errno => NetError::Kernel(KernelError { errno, message }),
+        },
+    }
+}
+
+/// Maps a failure of the host to what plugins understand.
+pub(super) fn failure_to_net_error(failure: Failure) -> NetError {
+    NetError::Other(failure.to_string())
+}

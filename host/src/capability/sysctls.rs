@@ -1,0 +1,64 @@
+//! `weir:net/sysctls`: settings of one link.
+
+use wasmtime::component::Resource;
+
+use super::links::{LinkHandle, net_error};
+use crate::call::Served;
+use crate::journal::Inverse;
+use crate::session::Session;
+use crate::wit::weir::net::sysctls;
+use crate::wit::{IpFamily, NetError};
+
+/// The setting's path below `/proc/sys/net/ipv4` or `ipv6`.
+fn path(link: &LinkHandle, key: &str) -> Result<String, NetError> {
+    let is_key = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+    if !is_key {
+        return Err(NetError::Invalid(format!("{key:?} is no setting of a link")));
+    }
+    Ok(format!("conf/{}/{key}", link.name))
+}
+
+impl sysctls::Host for Session {
+    fn get(
+        &mut self,
+        link: Resource<LinkHandle>,
+        family: IpFamily,
+        key: String,
+    ) -> Served<Result<String, NetError>> {
+        self.call.check_time()?;
+        let link = self.link_of(&link)?;
+        let path = match path(link, &key) {
+            Ok(path) => path,
+            Err(error) => return Ok(Err(error)),
+        };
+        Ok(link.netns.sysctl(family == IpFamily::Ipv4, &path).map_err(net_error))
+    }
+
+    fn set(
+        &mut self,
+        link: Resource<LinkHandle>,
+        family: IpFamily,
+        key: String,
+        value: String,
+    ) -> Served<Result<(), NetError>> {
+        let link = self.link_of(&link)?;
+        let path = match path(link, &key) {
+            Ok(path) => path,
+            Err(error) => return Ok(Err(error)),
+        };
+        let ipv4 = family == IpFamily::Ipv4;
+        let mut inverse = None;
+        if !link.is_own {
+            let old = match link.netns.sysctl(ipv4, &path) {
+                Ok(old) if old == value => return Ok(Ok(())),
+                Ok(old) => old,
+                Err(error) => return Ok(Err(net_error(error))),
+            };
+            inverse = link.inverse(|side, _| Inverse::RestoreSysctl { side, ipv4, path: path.clone(), value: old });
+        }
+        let object = format!("{path} to {value}");
+        let set =
+            self.call.change(self.plugin, "set-sysctl", object, inverse, || link.netns.set_sysctl(ipv4, &path, &value))?;
+        Ok(set.map_err(net_error))
+    }
+}

@@ -1,0 +1,154 @@
+//! Native IPAM plugins that the configuration names: programs in `CNI_PATH`,
+//! called as the specification says (section "Plugin Delegation"). The only
+//! place that executes a program.
+
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command as Program, Stdio};
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+
+use crate::failure::{Failure, code};
+use crate::journal::Header;
+use crate::request::Command;
+use crate::result::CniResult;
+use crate::version::Version;
+
+/// How long a delegate may take to clean up after a failed ADD.
+const UNDO_TIME: Duration = Duration::from_secs(10);
+
+/// A program that serves an IPAM type.
+pub(crate) struct Delegate<'a> {
+    /// The type.
+    pub(crate) plugin: &'a str,
+    /// Where to look for it.
+    pub(crate) path: &'a [PathBuf],
+    /// The whole configuration.
+    pub(crate) config: &'a str,
+    /// The configuration's version.
+    pub(crate) version: Version,
+    /// Variables that replace those of the environment.
+    pub(crate) variables: Vec<(&'static str, String)>,
+    /// When it has to be done.
+    pub(crate) deadline: Instant,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct PluginError {
+    code: Option<u32>,
+    msg: String,
+    details: String,
+}
+
+impl Delegate<'_> {
+    /// Runs the plugin; the result is there for ADD only.
+    pub(crate) fn run(&self, command: Command) -> Result<Option<CniResult>, Failure> {
+        let program = self.find()?;
+        let what = || format!("IPAM plugin {} ({})", self.plugin, program.display());
+        let mut child = self.start(&program, command)?;
+        let (success, output) = self
+            .converse(&mut child)
+            .map_err(|reason| Failure::new(code::INTERNAL, format!("{} {}: {reason}", what(), command.as_str())))?;
+        let text = String::from_utf8_lossy(&output);
+        if success {
+            if command != Command::Add {
+                return Ok(None);
+            }
+            let refuse = |reason: String| Failure::new(code::DECODE, format!("{} returned no CNI result: {reason}", what()));
+            let value = serde_json::from_str(&text).map_err(|error| refuse(error.to_string()))?;
+            return CniResult::read(&value, self.version).map(Some).map_err(refuse);
+        }
+        match weir_config::from_str::<PluginError>(&text) {
+            Ok(error) if !error.msg.is_empty() => Err(Failure {
+                code: error.code.filter(|&code| code != 0).unwrap_or(code::INTERNAL),
+                message: error.msg,
+                details: error.details,
+            }),
+            _ => Err(Failure::new(code::INTERNAL, format!("{} {} failed without saying why", what(), command.as_str()))),
+        }
+    }
+
+    /// Finds the program: a regular file, symbolic links followed, and not
+    /// weir itself under a type that it does not know.
+    fn find(&self) -> Result<PathBuf, Failure> {
+        let found = self.path.iter().map(|directory| directory.join(self.plugin)).find(|path| path.is_file());
+        let own = std::fs::canonicalize("/proc/self/exe").ok();
+        match found {
+            Some(path) if own.is_some() && std::fs::canonicalize(&path).ok() == own => Err(Failure::config(format!(
+                "IPAM plugin {:?}: {} is weir, which has no component of that type",
+                self.plugin,
+                path.display()
+            ))),
+            Some(path) => Ok(path),
+            None => Err(Failure::config(format!(
+                "key \"ipam.type\": no component and no program {:?} in CNI_PATH {:?}",
+                self.plugin, self.path
+            ))
+            .details("install the plugin, or correct the network configuration")),
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one place that executes a program")]
+    fn start(&self, program: &Path, command: Command) -> Result<Child, Failure> {
+        Program::new(program)
+            .arg0(program)
+            .env("CNI_COMMAND", command.as_str())
+            .envs(self.variables.iter().map(|(key, value)| (key, value)))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .map_err(|error| Failure::io(format!("execute {}: {error}", program.display())))
+    }
+
+    /// Hands over the configuration and collects the answer, within the time.
+    fn converse(&self, child: &mut Child) -> Result<(bool, Vec<u8>), String> {
+        const OUTPUT_LIMIT: u64 = 1 << 20;
+        let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err("it has no standard input or output".to_owned());
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                // A plugin may end without reading its input.
+                let _ = input.write_all(self.config.as_bytes());
+            });
+            let reader = scope.spawn(move || {
+                let mut text = Vec::new();
+                output.take(OUTPUT_LIMIT).read_to_end(&mut text).map(|_| text)
+            });
+            let status = loop {
+                match child.try_wait().map_err(|error| error.to_string())? {
+                    Some(status) => break status,
+                    None if Instant::now() >= self.deadline => {
+                        let _ = child.kill();
+                        let _ = child.wait();
+                        return Err("it did not finish within the time that the call has left".to_owned());
+                    }
+                    None => std::thread::sleep(Duration::from_micros(200)),
+                }
+            };
+            let text = reader.join().map_err(|_| "reading its output failed".to_owned())?;
+            Ok((status.success(), text.map_err(|error| error.to_string())?))
+        })
+    }
+}
+
+/// Takes back a delegate's ADD with the attachment's own configuration.
+pub(crate) fn undo(plugin: &str, path: &[PathBuf], header: &Header) -> Result<(), Failure> {
+    let delegate = Delegate {
+        plugin,
+        path,
+        config: &header.config,
+        version: Version::LATEST,
+        variables: vec![
+            ("CNI_CONTAINERID", header.key.container_id.clone()),
+            ("CNI_IFNAME", header.key.ifname.clone()),
+            ("CNI_NETNS", header.netns.as_ref().map(|netns| netns.display().to_string()).unwrap_or_default()),
+        ],
+        deadline: Instant::now() + UNDO_TIME,
+    };
+    delegate.run(Command::Del).map(drop)
+}

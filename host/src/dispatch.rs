@@ -1,0 +1,244 @@
+//! The path of a call: find the component, run it, keep or undo what it did.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use wasmtime::Engine;
+
+use crate::call::Call;
+use crate::capability;
+use crate::catalog::{self, Bundled};
+use crate::engine;
+use crate::failure::{Failure, code};
+use crate::gc;
+use crate::journal::{self, Header, Journal, Key, roll_back};
+use crate::netns::{NetnsError, NetnsFile};
+use crate::node::Node;
+use crate::request::{Command, Request};
+use crate::result::CniResult;
+use crate::role::{InterfacePlugin, IpamPlugin};
+
+/// How long a call waits for another one for the same attachment.
+const JOURNAL_LOCK_WAIT: Duration = Duration::from_secs(10);
+
+/// Time that cleaning up has of its own, when the call's has run out.
+const CLEAN_UP_TIME: Duration = Duration::from_secs(15);
+
+/// In which role a component is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Interface,
+    Ipam,
+}
+
+/// Serves a call. There is a result for ADD only.
+pub fn serve(request: Request) -> Result<Option<Value>, Failure> {
+    let deadline = Instant::now() + request.environment.budget;
+    let command = request.environment.command;
+    let container = container_netns(&request)?;
+    let selected = select(&request);
+    let plugin = match &selected {
+        Ok((bundled, _)) => bundled.name.to_owned(),
+        // DEL and GC work from the journal when the component is missing.
+        Err(failure) if !matches!(command, Command::Del | Command::Gc) => return Err(failure.clone()),
+        Err(_) => request.config.kind.clone().unwrap_or_else(|| request.environment.called_as.clone()),
+    };
+    let key = Key {
+        network: request.config.name.clone(),
+        container_id: request.environment.container_id.clone(),
+        ifname: request.environment.ifname.clone(),
+        plugin,
+    };
+    let node = Node::new(container, request.environment.paths.clone(), deadline)?;
+    let call = Call::new(request, node, key, deadline);
+    let answer = match command {
+        Command::Add => add(&call, selected),
+        Command::Del => del(&call, selected).map(|()| None),
+        Command::Gc => gc::collect(&call, || run(&call, selected).map(drop)).map(|()| None),
+        Command::Check | Command::Status => run(&call, selected).map(|_| None),
+        Command::Version => Ok(Some(crate::reply::versions())),
+    };
+    call.write_trace();
+    answer
+}
+
+/// Opens the container's namespace. It may be missing for DEL; for ADD and DEL
+/// it must not be the node's own, which is checked before anything is done.
+fn container_netns(request: &Request) -> Result<Option<NetnsFile>, Failure> {
+    let environment = &request.environment;
+    let command = environment.command;
+    if !matches!(command, Command::Add | Command::Del | Command::Check) {
+        return Ok(None);
+    }
+    let Some(path) = &environment.netns else { return Ok(None) };
+    let netns = match NetnsFile::open(path) {
+        Ok(netns) => netns,
+        // What is left of a namespace after it was unmounted is a plain file.
+        Err(NetnsError::Absent { .. } | NetnsError::Unusable { .. }) if command == Command::Del => return Ok(None),
+        Err(error) => {
+            return Err(Failure::environment(format!("CNI_NETNS: {error}"))
+                .details("the container runtime has to pass the path of the container's network namespace"));
+        }
+    };
+    if !environment.netns_override {
+        let own = NetnsFile::current().map_err(|error| Failure::io(error.to_string()))?;
+        if netns.is(&own).map_err(|error| Failure::io(format!("compare network namespaces: {error}")))? {
+            return Err(Failure::new(
+                code::HOST_NETNS,
+                format!("CNI_NETNS {}: plugin's netns and netns from CNI_NETNS should not be the same", path.display()),
+            )
+            .details("set CNI_NETNS_OVERRIDE=1 if that is wanted"));
+        }
+    }
+    Ok(Some(netns))
+}
+
+/// Finds the component by the name that weir was called by and the types in
+/// the configuration.
+fn select(request: &Request) -> Result<(&'static Bundled, Role), Failure> {
+    let called_as = request.environment.called_as.as_str();
+    let config = &request.config;
+    let is_weir = called_as == "weir";
+    let name = match &config.kind {
+        Some(kind) if is_weir => kind,
+        None if is_weir => {
+            return Err(Failure::config("network configuration: key \"type\" is required when the plugin is called as weir"));
+        }
+        _ => called_as,
+    };
+    let is_kind = config.kind.as_deref().is_none_or(|kind| kind == name);
+    let is_ipam_kind = config.ipam_kind.as_deref() == Some(name);
+    if !is_kind && !is_ipam_kind {
+        return Err(Failure::config(format!(
+            "called as {called_as:?}, but the network configuration's \"type\" is {:?} and its \"ipam.type\" is {:?}",
+            config.kind.as_deref().unwrap_or_default(),
+            config.ipam_kind.as_deref().unwrap_or_default()
+        )));
+    }
+    let Some(bundled) = catalog::find(name) else {
+        let known: Vec<&str> = catalog::names().collect();
+        return Err(Failure::config(format!("key \"type\": no component for plugin type {name:?}"))
+            .details(format!("this weir serves {}", known.join(", "))));
+    };
+    let role = if bundled.is_interface_plugin && is_kind { Role::Interface } else { Role::Ipam };
+    Ok((bundled, role))
+}
+
+type Selected = Result<(&'static Bundled, Role), Failure>;
+
+/// Runs the component for the call's command.
+fn run(call: &Rc<Call>, selected: Selected) -> Result<Option<CniResult>, Failure> {
+    let (bundled, role) = selected?;
+    let command = call.request.environment.command;
+    let engine = start_engine(call)?;
+    match role {
+        Role::Interface => InterfacePlugin::start(&engine, bundled, call)?.run(command),
+        Role::Ipam => {
+            let result = IpamPlugin::start(&engine, bundled, call)?.run(command)?;
+            let read = |result| {
+                capability::ipam_result(result).map_err(|reason| {
+                    Failure::new(code::TRAPPED, format!("plugin {} returned an unusable result: {reason}", bundled.name))
+                })
+            };
+            result.map(read).transpose()
+        }
+    }
+}
+
+fn start_engine(call: &Call) -> Result<Engine, Failure> {
+    let engine =
+        engine::engine().map_err(|error| Failure::new(code::COMPONENT, format!("start the sandbox: {error:#}")))?;
+    engine::watch(&engine, call.remaining())
+        .map_err(|error| Failure::io(format!("start the watch over the deadline: {error}")))?;
+    Ok(engine)
+}
+
+fn add(call: &Rc<Call>, selected: Selected) -> Result<Option<Value>, Failure> {
+    let request = &call.request;
+    let header = || Header::new(call.key.clone(), request.environment.netns.clone(), request.config.text.clone());
+    let mut journal = Journal::begin(&request.environment.paths.attachments(), header(), JOURNAL_LOCK_WAIT)?;
+    if journal.is_interrupted() {
+        // The ADD before was killed, and no DEL followed.
+        let undone = roll_back(&mut journal, &call.node, false);
+        if let Some(failure) = undone.failures.into_iter().next() {
+            return Err(failure);
+        }
+        journal.restart(header())?;
+    }
+    *call.journal.borrow_mut() = Some(journal);
+    let added = run(call, selected).and_then(|result| finish(call, result));
+    added.map_err(|failure| undo_add(call, failure))
+}
+
+/// Turns what the component made into the reply, and keeps it.
+fn finish(call: &Call, result: Option<CniResult>) -> Result<Option<Value>, Failure> {
+    let result = result.ok_or_else(|| Failure::new(code::INTERNAL, "the plugin returned no result"))?;
+    let value = result
+        .write(call.request.config.version)
+        .map_err(|reason| Failure::config(format!("network configuration: key \"cniVersion\": {reason}")))?;
+    let addresses = result.ips.iter().map(|ip| ip.address.to_string()).collect();
+    if let Some(journal) = call.journal.borrow_mut().as_mut() {
+        journal.commit(addresses)?;
+    }
+    Ok(Some(value))
+}
+
+/// Takes back what a failed ADD did, before its error is reported.
+fn undo_add(call: &Call, mut failure: Failure) -> Failure {
+    call.node.extend(Instant::now() + CLEAN_UP_TIME);
+    let Some(mut journal) = call.journal.borrow_mut().take() else { return failure };
+    let undone = roll_back(&mut journal, &call.node, true);
+    let cleaned = if undone.failures.is_empty() {
+        journal.reset()
+    } else {
+        // What is left stays in the journal for DEL and GC.
+        Err(Failure::io(undone.failures.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))
+    };
+    if let Err(left) = cleaned {
+        let separator = if failure.details.is_empty() { "" } else { "; " };
+        failure.details = format!("{}{separator}not everything could be undone: {left}", failure.details);
+    }
+    failure
+}
+
+fn del(call: &Rc<Call>, selected: Selected) -> Result<(), Failure> {
+    let directory = call.request.environment.paths.attachments();
+    let journal = Journal::open(&directory, &call.key.name(), JOURNAL_LOCK_WAIT)?;
+    let has_journal = journal.is_some();
+    *call.journal.borrow_mut() = journal;
+    let ran = run(call, selected);
+    let Some(mut journal) = call.journal.borrow_mut().take() else {
+        return ran.map(drop);
+    };
+    call.node.extend(Instant::now() + CLEAN_UP_TIME);
+    let undone = roll_back(&mut journal, &call.node, false);
+    if let Some(failure) = undone.failures.into_iter().next() {
+        return Err(failure);
+    }
+    journal.remove()?;
+    match ran {
+        Err(failure) if has_journal => {
+            eprintln!("weir: plugin {} failed, DEL was done from the journal: {failure}", call.key.plugin);
+            Ok(())
+        }
+        ran => ran.map(drop),
+    }
+}
+
+/// Finishes what interrupted or forgotten attachments left, for GC.
+pub(crate) fn clean(directory: &std::path::Path, name: &str, call: &Call) -> Result<(), Failure> {
+    let Some(mut journal) = Journal::open(directory, name, JOURNAL_LOCK_WAIT)? else { return Ok(()) };
+    let container = journal.header.netns.as_deref().and_then(|path| NetnsFile::open(path).ok());
+    let node = Node::new(container, call.node.paths().clone(), Instant::now() + CLEAN_UP_TIME)?;
+    let undone = roll_back(&mut journal, &node, false);
+    match undone.failures.into_iter().next() {
+        Some(failure) => Err(failure),
+        None => journal.remove(),
+    }
+}
+
+/// Names of all journals.
+pub(crate) fn journals(directory: &std::path::Path) -> Result<Vec<String>, Failure> {
+    journal::list(directory)
+}

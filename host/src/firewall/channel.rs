@@ -1,0 +1,325 @@
+//! The conversation with the kernel: requests, batches and listings, each one
+//! datagram, and the answers to them.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use netlink_packet_netfilter::nftables::{GenAttribute, GenMessage, NfTablesMessage};
+use netlink_packet_netfilter::{
+    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
+};
+use netlink_sys::{Socket, SocketAddr};
+use nix::libc::{EAGAIN, EINTR, ENOENT, EOPNOTSUPP, ERESTART, MSG_DONTWAIT, MSG_TRUNC};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::batch::{self, Batch, Outcome};
+use super::error::{Cause, Refusal};
+use super::set::{Element, Set};
+
+/// The kernel fills an answer to a listing up to this size.
+const ANSWER_SIZE: usize = 32 * 1024;
+
+/// How often a listing is begun again because the rule set changed meanwhile.
+const LISTINGS: usize = 16;
+
+type Answer = NetlinkMessage<NetfilterMessage>;
+
+/// A socket and the time that an operation on it has left.
+pub(super) struct Channel {
+    socket: Socket,
+    /// The time of each operation.
+    pub(super) timeout: Duration,
+    deadline: Instant,
+    /// The number of the next message. Answers carry it, so that late ones are
+    /// recognised.
+    next: u32,
+    answer: Vec<u8>,
+}
+
+impl Channel {
+    pub(super) fn new(socket: Socket, timeout: Duration) -> io::Result<Self> {
+        // The kernel then answers failures with a text, and without the
+        // request that they belong to.
+        socket.set_ext_ack(true)?;
+        socket.set_cap_ack(true)?;
+        let answer = Vec::with_capacity(ANSWER_SIZE);
+        Ok(Self { socket, timeout, deadline: Instant::now() + timeout, next: 1, answer })
+    }
+
+    /// Begins an operation.
+    pub(super) fn start(&mut self) {
+        self.deadline = Instant::now() + self.timeout;
+    }
+
+    /// Fails if the operation's time is over. To be asked in each loop that
+    /// ends only when no other process interferes.
+    pub(super) fn check_time(&self) -> Result<(), Cause> {
+        if Instant::now() < self.deadline { Ok(()) } else { Err(Cause::TimedOut) }
+    }
+
+    /// Has the kernel make changes. With a `generation`, only if the rule set
+    /// is still the one that had it.
+    pub(super) fn commit(&mut self, batch: &Batch, generation: Option<u32>) -> Result<Outcome, Cause> {
+        loop {
+            self.check_time()?;
+            let first = self.numbers(batch.len() + 2);
+            self.send(&batch.encode(first, generation))?;
+            match self.outcome(batch, first)? {
+                Ok(refused) if refused.is_empty() => return Ok(Outcome::Committed),
+                Ok(refused) if !refused.iter().any(|refused| is_passing(refused.refusal.errno)) => {
+                    return Ok(Outcome::Refused(refused));
+                }
+                Ok(_) => {}
+                Err(refusal) if refusal.errno == ERESTART && generation.is_some() => {
+                    return Ok(Outcome::Outdated);
+                }
+                Err(refusal) if is_passing(refusal.errno) => {}
+                Err(refusal) => return Err(whole(refusal)),
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// Reads the answers to a batch: which steps were refused, or why all of
+    /// it was.
+    fn outcome(&mut self, batch: &Batch, first: u32) -> Result<Result<Vec<batch::Refused>, Refusal>, Cause> {
+        let mut refused = Vec::new();
+        loop {
+            for answer in self.receive()? {
+                let number = answer.header.sequence_number.wrapping_sub(first) as usize;
+                let NetlinkPayload::Error(error) = answer.payload else { continue };
+                if number > batch.len() {
+                    continue;
+                }
+                if error.code.is_some() {
+                    let refusal = Refusal::new(-error.raw_code(), &error.header);
+                    match number.checked_sub(1) {
+                        None => return Ok(Err(refusal)),
+                        Some(index) => refused.extend(batch.refused(index, refusal)),
+                    }
+                }
+                if number == batch.len() {
+                    return Ok(Ok(refused));
+                }
+            }
+        }
+    }
+
+    /// Asks for elements, and for the generation of the rule set before they
+    /// were read. An element is none if it, its set or its table is absent.
+    pub(super) fn elements<const N: usize>(
+        &mut self,
+        wanted: [(&Set, &[u8]); N],
+    ) -> Result<(u32, [Option<Element>; N]), Cause> {
+        loop {
+            self.check_time()?;
+            let first = self.numbers(N + 1);
+            let mut bytes = Vec::with_capacity(256);
+            let generation = NfTablesMessage::GetGen(GenMessage { attributes: Vec::new() });
+            let unspecified = NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, 0);
+            batch::encode(&mut bytes, unspecified, generation, NLM_F_REQUEST, first);
+            for ((set, key), number) in wanted.iter().zip(1..) {
+                let header = NetfilterHeader::new(set.family, 0, 0);
+                batch::encode(&mut bytes, header, set.get(key), NLM_F_REQUEST, first.wrapping_add(number));
+            }
+            self.send(&bytes)?;
+            let mut generation = None;
+            let mut elements = [const { None }; N];
+            let mut passing = false;
+            let mut missing = N + 1;
+            while missing > 0 {
+                for answer in self.receive()? {
+                    let number = answer.header.sequence_number.wrapping_sub(first) as usize;
+                    if number > N {
+                        continue;
+                    }
+                    missing -= 1;
+                    match answer.payload {
+                        NetlinkPayload::InnerMessage(message) => {
+                            match (inner(message), number.checked_sub(1)) {
+                                (Some(message), None) => generation = generation_of(&message),
+                                (Some(message), Some(index)) => {
+                                    elements[index] = Element::of_message(message).pop()
+                                }
+                                (None, _) => {}
+                            }
+                        }
+                        NetlinkPayload::Error(error) => match -error.raw_code() {
+                            0 | ENOENT => {}
+                            errno if is_passing(errno) => passing = true,
+                            errno => return Err(whole(Refusal::new(errno, &error.header))),
+                        },
+                        _ => {}
+                    }
+                }
+            }
+            match generation {
+                Some(generation) if !passing => return Ok((generation, elements)),
+                Some(_) => {}
+                None if passing => {}
+                None => {
+                    return Err(Cause::Socket("the kernel did not tell the rule set's generation".to_owned()));
+                }
+            }
+        }
+    }
+
+    /// Lists all elements of a set; none if it is absent. On a node whose rule
+    /// set never rests long enough for one listing, what several listings saw
+    /// is put together.
+    pub(super) fn list(&mut self, set: &Set) -> Result<Vec<Element>, Cause> {
+        let mut seen = BTreeMap::new();
+        for _ in 0..LISTINGS {
+            let (messages, is_complete) = self.dump(set.family, &set.list())?;
+            let elements = messages.into_iter().flat_map(Element::of_message);
+            if is_complete {
+                return Ok(elements.collect());
+            }
+            seen.extend(elements.map(|element| (element.key.clone(), element)));
+        }
+        Ok(seen.into_values().collect())
+    }
+
+    /// Lists objects, and tells whether the listing is of one generation.
+    pub(super) fn dump(
+        &mut self,
+        family: NetfilterProtoFamily,
+        request: &NfTablesMessage,
+    ) -> Result<(Vec<NfTablesMessage>, bool), Cause> {
+        const NLM_F_DUMP_INTR: u16 = 0x10;
+        self.check_time()?;
+        let first = self.numbers(1);
+        let mut bytes = Vec::with_capacity(128);
+        let header = NetfilterHeader::new(family, 0, 0);
+        batch::encode(&mut bytes, header, request.clone(), NLM_F_REQUEST | NLM_F_DUMP, first);
+        self.send(&bytes)?;
+        let mut messages = Vec::new();
+        let mut is_complete = true;
+        loop {
+            for answer in self.receive()? {
+                if answer.header.sequence_number != first {
+                    continue;
+                }
+                is_complete &= answer.header.flags & NLM_F_DUMP_INTR == 0;
+                let refusal = match answer.payload {
+                    NetlinkPayload::InnerMessage(message) => {
+                        messages.extend(inner(message));
+                        continue;
+                    }
+                    NetlinkPayload::Done(done) if done.code >= 0 => return Ok((messages, is_complete)),
+                    NetlinkPayload::Done(done) => Refusal::new(-done.code, &[]),
+                    NetlinkPayload::Error(error) => Refusal::new(-error.raw_code(), &error.header),
+                    _ => continue,
+                };
+                match refusal.errno {
+                    ENOENT => return Ok((messages, is_complete)),
+                    errno if is_passing(errno) => return Ok((messages, false)),
+                    _ => return Err(whole(refusal)),
+                }
+            }
+        }
+    }
+
+    /// Takes numbers for messages and returns the first.
+    fn numbers(&mut self, count: usize) -> u32 {
+        let first = self.next;
+        self.next = first.wrapping_add(count as u32);
+        first
+    }
+
+    fn send(&self, bytes: &[u8]) -> Result<(), Cause> {
+        let kernel = SocketAddr::new(0, 0);
+        loop {
+            match self.socket.send_to(bytes, &kernel, 0) {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => self.check_time()?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Receives one datagram of the kernel's.
+    fn receive(&mut self) -> Result<Vec<Answer>, Cause> {
+        loop {
+            self.answer.clear();
+            match self.socket.recv_from(&mut self.answer, MSG_DONTWAIT | MSG_TRUNC) {
+                Ok((_, sender)) if sender.port_number() != 0 => {}
+                Ok((length, _)) if length > self.answer.len() => {
+                    return Err(Cause::Socket(format!("the kernel's answer of {length} bytes is too long")));
+                }
+                Ok(_) => return parse(&self.answer),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait()?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => self.check_time()?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Waits for something to receive.
+    fn wait(&self) -> Result<(), Cause> {
+        self.check_time()?;
+        // One more, as poll counts whole milliseconds.
+        let left = self.deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)], timeout) {
+            Ok(_) | Err(nix::Error::EINTR) => Ok(()),
+            Err(errno) => Err(Cause::Socket(errno.desc().to_owned())),
+        }
+    }
+}
+
+/// Whether the kernel asks for the same again.
+fn is_passing(errno: i32) -> bool {
+    matches!(errno, EAGAIN | EINTR | ERESTART)
+}
+
+/// A refusal that is not about a step: of the whole batch, or of a request.
+fn whole(refusal: Refusal) -> Cause {
+    match refusal.errno {
+        EOPNOTSUPP => Cause::Unsupported { needs: "nf_tables (CONFIG_NF_TABLES)", refusal },
+        _ => Cause::Kernel(refusal),
+    }
+}
+
+fn parse(datagram: &[u8]) -> Result<Vec<Answer>, Cause> {
+    let mut answers = Vec::with_capacity(1);
+    let mut rest = datagram;
+    while !rest.is_empty() {
+        let answer = Answer::deserialize(rest)
+            .map_err(|error| Cause::Socket(format!("the kernel's answer cannot be read: {error}")))?;
+        let length = (answer.header.length as usize).next_multiple_of(4);
+        answers.push(answer);
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    Ok(answers)
+}
+
+fn inner(message: NetfilterMessage) -> Option<NfTablesMessage> {
+    match message.inner {
+        NetfilterMessageInner::NfTables(message) => Some(message),
+        _ => None,
+    }
+}
+
+fn generation_of(message: &NfTablesMessage) -> Option<u32> {
+    let NfTablesMessage::NewGen(message) = message else { return None };
+    message.attributes.iter().find_map(|attribute| match attribute {
+        GenAttribute::Id(generation) => Some(*generation),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_is_cut_off_is_an_error() {
+        assert!(matches!(parse(&[0; 7]), Err(Cause::Socket(_))));
+        assert!(matches!(parse(&[40, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), Err(Cause::Socket(_))));
+        assert!(parse(&[]).unwrap().is_empty());
+    }
+}

@@ -1,0 +1,198 @@
+//! Sets and maps, and the messages about them and their elements.
+
+use netlink_packet_netfilter::NetfilterProtoFamily;
+use netlink_packet_netfilter::nftables::{
+    DataAttribute, ListAttribute, NfTablesMessage, SetAttribute, SetElementAttribute, SetElementList,
+    SetElementMessage, SetFlags, SetMessage, Verdict, VerdictAttribute,
+};
+
+use super::TABLE;
+use super::comment::{self, ByteOrder};
+
+/// nft's numbers of the types of keys; the kernel only keeps them.
+pub(super) mod key_type {
+    /// An IPv4 address.
+    pub(in crate::firewall) const IPV4: u32 = 7;
+    /// An IPv6 address.
+    pub(in crate::firewall) const IPV6: u32 = 8;
+    /// A hardware address.
+    pub(in crate::firewall) const MAC: u32 = 9;
+    /// The name of an interface.
+    pub(in crate::firewall) const IFNAME: u32 = 41;
+    /// How far the first type of a key with two fields is shifted.
+    pub(in crate::firewall) const NEXT: u32 = 6;
+}
+
+/// A set, or a map from keys to chains. The kernel keeps it as a hash table,
+/// as no element is an interval.
+#[derive(Debug)]
+pub(super) struct Set {
+    pub(super) family: NetfilterProtoFamily,
+    pub(super) name: &'static str,
+    pub(super) key_type: u32,
+    pub(super) key_length: u32,
+    pub(super) byte_order: ByteOrder,
+    /// Whether each element says in which chain the packet goes on.
+    pub(super) maps_to_chain: bool,
+    /// Tells the operator what it is for.
+    pub(super) comment: &'static str,
+    /// Distinguishes the sets that one batch makes.
+    pub(super) number: u32,
+}
+
+/// An element as the kernel holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Element {
+    pub(super) key: Vec<u8>,
+    /// The chain that a map's element leads to.
+    pub(super) chain: Option<String>,
+    /// The owner that the comment names.
+    pub(super) owner: String,
+}
+
+impl Set {
+    /// Makes the set.
+    pub(super) fn create(&self) -> NfTablesMessage {
+        const NFT_DATA_VERDICT: u32 = 0xffff_ff00;
+        let flags = if self.maps_to_chain { SetFlags::Map } else { SetFlags::empty() };
+        let mut attributes = vec![
+            SetAttribute::Table(TABLE.to_owned()),
+            SetAttribute::Name(self.name.to_owned()),
+            SetAttribute::Flags(flags),
+            SetAttribute::KeyType(self.key_type),
+            SetAttribute::KeyLen(self.key_length),
+            SetAttribute::Id(self.number),
+            SetAttribute::UserData(comment::of_set(self.comment, self.byte_order)),
+        ];
+        if self.maps_to_chain {
+            attributes.push(SetAttribute::DataType(NFT_DATA_VERDICT));
+        }
+        NfTablesMessage::NewSet(SetMessage { attributes })
+    }
+
+    /// Adds an element; `chain` is where a map's element leads to.
+    pub(super) fn add(&self, key: &[u8], chain: Option<&str>, userdata: Vec<u8>) -> NfTablesMessage {
+        let mut attributes = vec![Self::key(key)];
+        if let Some(chain) = chain {
+            attributes.push(SetElementAttribute::Data(DataAttribute::Verdict(vec![
+                VerdictAttribute::Code(Verdict::Goto),
+                VerdictAttribute::Chain(chain.to_owned()),
+            ])));
+        }
+        attributes.push(SetElementAttribute::UserData(userdata));
+        NfTablesMessage::NewSetElement(self.elements(Some(attributes)))
+    }
+
+    /// Removes an element.
+    pub(super) fn remove(&self, key: &[u8]) -> NfTablesMessage {
+        NfTablesMessage::DeleteSetElement(self.elements(Some(vec![Self::key(key)])))
+    }
+
+    /// Asks for an element.
+    pub(super) fn get(&self, key: &[u8]) -> NfTablesMessage {
+        NfTablesMessage::GetSetElement(self.elements(Some(vec![Self::key(key)])))
+    }
+
+    /// Asks for all elements.
+    pub(super) fn list(&self) -> NfTablesMessage {
+        NfTablesMessage::GetSetElement(self.elements(None))
+    }
+
+    fn elements(&self, element: Option<Vec<SetElementAttribute>>) -> SetElementMessage {
+        let mut attributes =
+            vec![SetElementList::Table(TABLE.to_owned()), SetElementList::Set(self.name.to_owned())];
+        if let Some(element) = element {
+            attributes.push(SetElementList::Elements(vec![ListAttribute::Element(element)]));
+        }
+        SetElementMessage { attributes }
+    }
+
+    fn key(key: &[u8]) -> SetElementAttribute {
+        SetElementAttribute::Key(DataAttribute::Value(key.to_vec()))
+    }
+}
+
+impl Element {
+    /// Reads the elements of an answer.
+    pub(super) fn of_message(message: NfTablesMessage) -> Vec<Self> {
+        let NfTablesMessage::NewSetElement(message) = message else { return Vec::new() };
+        let lists = message.attributes.into_iter().filter_map(|attribute| match attribute {
+            SetElementList::Elements(elements) => Some(elements),
+            _ => None,
+        });
+        let elements = lists.flatten().filter_map(|element| match element {
+            ListAttribute::Element(attributes) => Some(Self::of_attributes(attributes)),
+            _ => None,
+        });
+        elements.collect()
+    }
+
+    fn of_attributes(attributes: Vec<SetElementAttribute>) -> Self {
+        let mut element = Self { key: Vec::new(), chain: None, owner: String::new() };
+        for attribute in attributes {
+            match attribute {
+                SetElementAttribute::Key(DataAttribute::Value(key)) => element.key = key,
+                SetElementAttribute::Data(DataAttribute::Verdict(verdict)) => {
+                    element.chain = verdict.into_iter().find_map(|attribute| match attribute {
+                        VerdictAttribute::Chain(name) => Some(name),
+                        _ => None,
+                    });
+                }
+                SetElementAttribute::UserData(userdata) => element.owner = comment::owner(&userdata),
+                _ => {}
+            }
+        }
+        element
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_core::{Emitable, ParseableParametrized};
+
+    use super::*;
+
+    const MAP: Set = Set {
+        family: NetfilterProtoFamily::Inet,
+        name: "m",
+        key_type: key_type::IPV4,
+        key_length: 4,
+        byte_order: ByteOrder::Network,
+        maps_to_chain: true,
+        comment: "",
+        number: 1,
+    };
+
+    fn over_the_wire(message: &NfTablesMessage) -> NfTablesMessage {
+        let mut bytes = vec![0; message.buffer_len()];
+        message.emit(&mut bytes);
+        NfTablesMessage::parse_with_param(&bytes, message.message_type().into()).unwrap()
+    }
+
+    #[test]
+    fn an_element_reads_back() {
+        let sent =
+            MAP.add(&[10, 0, 0, 1], Some("direct-10.0.0.0/8"), comment::of_owner("net:ctr:eth0:x").unwrap());
+        let element = Element {
+            key: vec![10, 0, 0, 1],
+            chain: Some("direct-10.0.0.0/8".to_owned()),
+            owner: "net:ctr:eth0:x".to_owned(),
+        };
+        assert_eq!(Element::of_message(over_the_wire(&sent)), [element]);
+    }
+
+    #[test]
+    fn an_element_that_names_nobody_reads_back() {
+        let sent = MAP.remove(&[1, 2, 3, 4]);
+        assert_eq!(over_the_wire(&sent), sent);
+        let NfTablesMessage::DeleteSetElement(message) = sent else { panic!("another message") };
+        let element = Element { key: vec![1, 2, 3, 4], chain: None, owner: String::new() };
+        assert_eq!(Element::of_message(NfTablesMessage::NewSetElement(message)), [element]);
+    }
+
+    #[test]
+    fn a_set_reads_back() {
+        let sent = MAP.create();
+        assert_eq!(over_the_wire(&sent), sent);
+    }
+}

@@ -1,0 +1,15 @@
+//! The journal: what a call has done to the node, and how to take it back.
+//!
+//! One file for each attachment and plugin. A line is written *before* the
+//! change that it describes is made, so that a call that is killed at any
+//! moment leaves enough behind for the next DEL or GC to clean up. Nothing is
+//! flushed to disk: all but the leases lives in the kernel's memory and goes
+//! with it, and leases are found by their owner.
+
+mod entry;
+mod file;
+mod undo;
+
+pub(crate) use entry::{Inverse, Side};
+pub(crate) use file::{Header, Journal, Key, list};
+pub(crate) use undo::roll_back;

@@ -1,0 +1,322 @@
+//! Files of the journal: naming, locking, reading, appending.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use super::entry::{Inverse, Line};
+use crate::failure::{Failure, code};
+
+/// What a journal is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Key {
+    /// The network's name.
+    pub(crate) network: String,
+    /// The container.
+    pub(crate) container_id: String,
+    /// The interface in it.
+    pub(crate) ifname: String,
+    /// The plugin's type: plugins of one chain share all of the above.
+    pub(crate) plugin: String,
+}
+
+impl Key {
+    /// Names the attachment within the limits of a file name.
+    ///
+    /// None of the parts can contain `:`, so two keys never share a name.
+    pub(crate) fn name(&self) -> String {
+        const LIMIT: usize = 200;
+        let name = format!("{}:{}:{}:{}", self.network, self.container_id, self.ifname, self.plugin);
+        if name.len() <= LIMIT {
+            return name;
+        }
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        let start: String = name.chars().take(LIMIT / 4).collect();
+        format!("{start}:{:016x}", hasher.finish())
+    }
+}
+
+/// The first line of a journal.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Header {
+    /// Format of the file.
+    pub(crate) weir: u32,
+    /// The kernel's boot id: after a reboot, all but leases is gone by itself.
+    pub(crate) boot: String,
+    /// What it is about.
+    #[serde(flatten)]
+    pub(crate) key: Key,
+    /// The container's namespace at ADD.
+    pub(crate) netns: Option<PathBuf>,
+    /// Seconds since 1970.
+    pub(crate) begun: u64,
+    /// The network configuration at ADD.
+    pub(crate) config: String,
+}
+
+impl Header {
+    pub(crate) fn new(key: Key, netns: Option<PathBuf>, config: String) -> Self {
+        let begun = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        Self { weir: 1, boot: boot_id(), key, netns, begun, config }
+    }
+}
+
+/// The identity of the running kernel's boot (random(4)).
+pub(crate) fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+/// An open, locked journal.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    file: File,
+    path: PathBuf,
+    pub(crate) header: Header,
+    /// Each change, oldest first; `None` once it is undone or was never made.
+    changes: Vec<Option<Inverse>>,
+    /// Addresses of a successful ADD.
+    pub(crate) added: Option<Vec<String>>,
+    /// Length of the file and of `changes` when it was opened.
+    before: (u64, usize),
+    /// Whether the header is in the file.
+    written: bool,
+}
+
+impl Journal {
+    /// Opens the journal of an attachment, making it if there is none.
+    pub(crate) fn begin(directory: &Path, header: Header, wait: Duration) -> Result<Self, Failure> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|error| {
+            Failure::io(format!("create the journal's directory {}: {error}", directory.display()))
+        })?;
+        let path = directory.join(header.key.name());
+        let file = lock(&path, true, wait)?.ok_or_else(|| Failure::io("the journal vanished"))?;
+        Self::read(file, path, Some(header))
+    }
+
+    /// Opens the journal of an attachment, if there is one.
+    pub(crate) fn open(directory: &Path, name: &str, wait: Duration) -> Result<Option<Self>, Failure> {
+        let path = directory.join(name);
+        let Some(file) = lock(&path, false, wait)? else { return Ok(None) };
+        Self::read(file, path, None).map(Some)
+    }
+
+    fn read(mut file: File, path: PathBuf, header: Option<Header>) -> Result<Self, Failure> {
+        let mut text = String::new();
+        file.read_to_string(&mut text)
+            .map_err(|error| Failure::io(format!("read the journal {}: {error}", path.display())))?;
+        let mut lines = text.split_inclusive('\n');
+        let stored = lines.next().and_then(|line| serde_json::from_str::<Header>(line).ok());
+        let written = stored.is_some();
+        let mut journal = Self {
+            header: match (stored, header) {
+                // An earlier ADD's header tells what to undo with which
+                // configuration; this call's says nothing of that.
+                (Some(stored), _) => stored,
+                (None, Some(header)) => header,
+                (None, None) => Header::new(key_of(&path), None, String::new()),
+            },
+            file,
+            path,
+            changes: Vec::new(),
+            added: None,
+            before: (0, 0),
+            written,
+        };
+        if !written {
+            journal.truncate(0)?;
+            return Ok(journal);
+        }
+        for line in lines {
+            // The last line is torn if the writer was killed in the middle;
+            // its change was not made then.
+            match serde_json::from_str(line) {
+                Ok(Line::Change(inverse)) => journal.changes.push(Some(inverse)),
+                Ok(Line::Cancelled { cancel }) => {
+                    if let Some(change) = journal.changes.get_mut(cancel) {
+                        *change = None;
+                    }
+                }
+                Ok(Line::Added { added }) => journal.added = Some(added),
+                Err(_) => {}
+            }
+        }
+        journal.before = (text.len() as u64, journal.changes.len());
+        Ok(journal)
+    }
+
+    /// Whether an ADD was interrupted and left changes behind.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.written && self.added.is_none()
+    }
+
+    /// Whether the attachment was made since the node was started.
+    pub(crate) fn is_of_this_boot(&self) -> bool {
+        self.header.boot == boot_id()
+    }
+
+    /// Writes down a change that is about to be made; returns its number.
+    pub(crate) fn record(&mut self, inverse: Inverse) -> Result<usize, Failure> {
+        let mut text = String::new();
+        if !self.written {
+            text = json(&self.header)? + "\n";
+        }
+        text.push_str(&json(&inverse)?);
+        text.push('\n');
+        self.append(&text)?;
+        self.written = true;
+        self.changes.push(Some(inverse));
+        Ok(self.changes.len() - 1)
+    }
+
+    /// Notes that a change was not made after all.
+    pub(crate) fn cancel(&mut self, number: usize) -> Result<(), Failure> {
+        self.changes[number] = None;
+        let line = json(&Line::Cancelled { cancel: number })?;
+        self.append(&(line + "\n"))
+    }
+
+    /// Notes that ADD succeeded. An attachment without changes has no file.
+    pub(crate) fn commit(&mut self, addresses: Vec<String>) -> Result<(), Failure> {
+        if self.changes.iter().all(Option::is_none) {
+            return self.remove();
+        }
+        let line = json(&Line::Added { added: addresses.clone() })?;
+        self.added = Some(addresses);
+        self.append(&(line + "\n"))
+    }
+
+    /// Notes, during DEL, that the plugin itself has undone changes.
+    pub(crate) fn settle(&mut self, is_undone: impl Fn(&Inverse) -> bool) {
+        for change in &mut self.changes {
+            if change.as_ref().is_some_and(&is_undone) {
+                *change = None;
+            }
+        }
+    }
+
+    /// Whether any change is left to be undone.
+    pub(crate) fn is_clear(&self) -> bool {
+        self.changes.iter().all(Option::is_none)
+    }
+
+    /// Changes that are left, with their numbers, newest first.
+    pub(crate) fn pending(&self, only_new: bool) -> Vec<(usize, Inverse)> {
+        let start = if only_new { self.before.1 } else { 0 };
+        let all = self.changes.iter().enumerate().skip(start);
+        all.filter_map(|(number, change)| Some((number, change.clone()?))).rev().collect()
+    }
+
+    /// Forgets a change that was undone.
+    pub(crate) fn forget(&mut self, number: usize) {
+        self.changes[number] = None;
+    }
+
+    /// Goes back to the state before this call, once its changes are undone.
+    pub(crate) fn reset(&mut self) -> Result<(), Failure> {
+        if self.before.1 == 0 {
+            return self.remove();
+        }
+        self.changes.truncate(self.before.1);
+        self.truncate(self.before.0)
+    }
+
+    /// Starts anew, once everything that an interrupted ADD did is undone.
+    pub(crate) fn restart(&mut self, header: Header) -> Result<(), Failure> {
+        self.header = header;
+        self.changes.clear();
+        self.before = (0, 0);
+        self.written = false;
+        self.truncate(0)
+    }
+
+    /// Deletes the file.
+    pub(crate) fn remove(&self) -> Result<(), Failure> {
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Failure::io(format!("remove the journal {}: {error}", self.path.display())))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn truncate(&mut self, length: u64) -> Result<(), Failure> {
+        self.file
+            .set_len(length)
+            .and_then(|()| self.file.seek(SeekFrom::Start(length)))
+            .map(drop)
+            .map_err(|error| Failure::io(format!("shorten the journal {}: {error}", self.path.display())))
+    }
+
+    fn append(&mut self, text: &str) -> Result<(), Failure> {
+        self.file
+            .write_all(text.as_bytes())
+            .map_err(|error| Failure::io(format!("write the journal {}: {error}", self.path.display())))
+    }
+}
+
+/// Names of all journals in a directory.
+pub(crate) fn list(directory: &Path) -> Result<Vec<String>, Failure> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Failure::io(format!("read the journal's directory {}: {error}", directory.display()))),
+    };
+    let mut names: Vec<String> =
+        entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// Opens and locks a file. The holder of the lock may delete it, so what was
+/// locked has to be what is there.
+fn lock(path: &Path, create: bool, wait: Duration) -> Result<Option<File>, Failure> {
+    let end = Instant::now() + wait;
+    let broken = |error: io::Error| Failure::io(format!("open the journal {}: {error}", path.display()));
+    loop {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(create).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+        let file = match options.open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !create => return Ok(None),
+            Err(error) => return Err(broken(error)),
+        };
+        match file.try_lock() {
+            Ok(()) => {
+                let locked = file.metadata().map_err(broken)?;
+                if fs::symlink_metadata(path).is_ok_and(|there| there.ino() == locked.ino()) {
+                    return Ok(Some(file));
+                }
+            }
+            Err(TryLockError::WouldBlock) if Instant::now() < end => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(Failure::new(
+                    code::TRY_AGAIN,
+                    format!("lock the journal {}: another call for this attachment is still running", path.display()),
+                ));
+            }
+            Err(TryLockError::Error(error)) => return Err(broken(error)),
+        }
+    }
+}
+
+/// Guesses the key of a journal whose first line is torn.
+fn key_of(path: &Path) -> Key {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let mut parts = name.split(':').map(str::to_owned);
+    let mut next = || parts.next().unwrap_or_default();
+    Key { network: next(), container_id: next(), ifname: next(), plugin: next() }
+}
+
+fn json(value: &impl Serialize) -> Result<String, Failure> {
+    serde_json::to_string(value).map_err(|error| Failure::io(format!("write the journal: {error}")))
+}

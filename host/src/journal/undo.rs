@@ -1,0 +1,142 @@
+//! Taking changes back.
+
+use super::entry::{Inverse, Side};
+use super::file::Journal;
+use crate::delegate;
+use crate::failure::Failure;
+use crate::leases::{Location, Owner, Pool};
+use crate::netlink::{NetlinkError, RouteSpec};
+use crate::node::Node;
+
+/// How long taking back one lease waits for the pool's lock.
+const LEASE_LOCK_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// What a roll-back achieved.
+#[derive(Debug, Default)]
+pub(crate) struct Undone {
+    /// How many changes were taken back.
+    pub(crate) count: usize,
+    /// Why others were not; they stay in the journal.
+    pub(crate) failures: Vec<Failure>,
+}
+
+/// Takes back what a journal holds, newest first: all of it, or only what was
+/// done since it was opened. Goes on after failures.
+pub(crate) fn roll_back(journal: &mut Journal, node: &Node, only_new: bool) -> Undone {
+    let mut undone = Undone::default();
+    let survived_a_reboot = !journal.is_of_this_boot();
+    for (number, inverse) in journal.pending(only_new) {
+        if survived_a_reboot && !outlives_a_reboot(&inverse) {
+            journal.forget(number);
+            continue;
+        }
+        match undo(&inverse, journal, node) {
+            Ok(()) => {
+                journal.forget(number);
+                undone.count += 1;
+            }
+            Err(failure) => undone.failures.push(failure),
+        }
+    }
+    undone
+}
+
+fn outlives_a_reboot(inverse: &Inverse) -> bool {
+    matches!(inverse, Inverse::ReleaseLease { .. } | Inverse::DelegateDel { .. })
+}
+
+fn undo(inverse: &Inverse, journal: &Journal, node: &Node) -> Result<(), Failure> {
+    let key = &journal.header.key;
+    match inverse {
+        Inverse::DeleteLink { side, name, kind } => with_link(node, *side, name, |netns, link| {
+            if link.kind.as_deref() == Some(kind) { netns.remove_link(link.index) } else { Ok(()) }
+        }),
+        Inverse::SetUp { side, name, up } => with_link(node, *side, name, |netns, link| netns.set_up(link.index, *up)),
+        Inverse::SetMtu { side, name, mtu } => {
+            with_link(node, *side, name, |netns, link| netns.set_mtu(link.index, *mtu))
+        }
+        Inverse::SetMac { side, name, mac } => {
+            with_link(node, *side, name, |netns, link| netns.set_mac(link.index, *mac))
+        }
+        Inverse::SetPromiscuous { side, name, on } => {
+            with_link(node, *side, name, |netns, link| netns.set_promiscuous(link.index, *on))
+        }
+        Inverse::RemoveAddress { side, name, prefix } => match prefix.parse() {
+            Ok(prefix) => with_link(node, *side, name, |netns, link| netns.remove_address(link.index, prefix)),
+            Err(reason) => Err(Failure::io(format!("read the journal: {reason}"))),
+        },
+        Inverse::RestoreAddress { side, name, prefix } => match prefix.parse() {
+            Ok(prefix) => with_link(node, *side, name, |netns, link| {
+                ignore_existing(netns.add_address(link.index, prefix))
+            }),
+            Err(reason) => Err(Failure::io(format!("read the journal: {reason}"))),
+        },
+        Inverse::RemoveRoute { side, name, destination, gateway, table, priority } => {
+            let route = RouteSpec {
+                destination: destination.parse().map_err(|reason| Failure::io(format!("read the journal: {reason}")))?,
+                gateway: *gateway,
+                source: None,
+                // RT_SCOPE_NOWHERE matches any scope.
+                scope: 255,
+                table: *table,
+                priority: *priority,
+                mtu: None,
+                advmss: None,
+            };
+            with_link(node, *side, name, |netns, link| netns.remove_route(link.index, &route))
+        }
+        Inverse::RestoreSysctl { side, ipv4, path, value } => match node.netns(*side)? {
+            Some(netns) => ignore_absent(netns.set_sysctl(*ipv4, path, value)).map_err(Failure::from),
+            None => Ok(()),
+        },
+        Inverse::ReleaseLease { data_dir, address } => {
+            let location = Location {
+                data_dir: data_dir.clone(),
+                network: key.network.clone(),
+                index_dir: node.paths().lease_indexes(),
+            };
+            let owner = Owner { container_id: key.container_id.clone(), ifname: key.ifname.clone() };
+            if let Some(mut pool) = Pool::open_existing(&location, LEASE_LOCK_WAIT)? {
+                pool.release_address(&owner, *address)?;
+            }
+            Ok(())
+        }
+        Inverse::RemoveMasquerade { source } => {
+            node.firewall(|firewall| firewall.masquerade_remove(&key.name(), *source).map(drop))
+        }
+        Inverse::RemoveGuard { port, mac } => {
+            node.firewall(|firewall| firewall.guard_remove(&key.name(), port, *mac).map(drop))
+        }
+        Inverse::DelegateDel { plugin, path } => delegate::undo(plugin, path, &journal.header),
+    }
+}
+
+/// Does something to a link, if it and its namespace are still there.
+fn with_link(
+    node: &Node,
+    side: Side,
+    name: &str,
+    work: impl FnOnce(&crate::netlink::Netns, &crate::netlink::LinkState) -> Result<(), NetlinkError>,
+) -> Result<(), Failure> {
+    let Some(netns) = node.netns(side)? else { return Ok(()) };
+    let link = match netns.link_by_name(name) {
+        Ok(link) => link,
+        Err(error) if error.is_absent() => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    ignore_absent(work(&netns, &link)).map_err(Failure::from)
+}
+
+fn ignore_absent(result: Result<(), NetlinkError>) -> Result<(), NetlinkError> {
+    match result {
+        Err(error) if error.is_absent() => Ok(()),
+        other => other,
+    }
+}
+
+fn ignore_existing(result: Result<(), NetlinkError>) -> Result<(), NetlinkError> {
+    match result {
+        Err(error) if error.is_existing() => Ok(()),
+        other => other,
+    }
+}

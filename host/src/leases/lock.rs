@@ -1,0 +1,75 @@
+//! The lock of a pool: `flock(2)` on `<data dir>/<network>/lock`, which the
+//! reference plugin takes too.
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Instant;
+
+/// Waits for the exclusive lock of `file` until `deadline`. The lock lasts
+/// until the returned file is closed; none if the time is over.
+pub(super) fn acquire(file: File, deadline: Instant) -> io::Result<Option<File>> {
+    match file.try_lock() {
+        Ok(()) => return Ok(Some(file)),
+        Err(TryLockError::Error(error)) => return Err(error),
+        Err(TryLockError::WouldBlock) => {}
+    }
+    let remaining = deadline.saturating_duration_since(Instant::now());
+    if remaining.is_zero() {
+        return Ok(None);
+    }
+    // flock has no timeout, and whoever polls starves behind the queue of
+    // those that block. So a thread of ours queues up. If we give up first, it
+    // ends with the process, or closes the file, and with it frees the lock,
+    // as soon as it gets it: then nobody receives.
+    let (sender, receiver) = mpsc::channel();
+    thread::Builder::new().name("lease-lock".to_owned()).spawn(move || {
+        let locked = loop {
+            match file.lock() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                outcome => break outcome.map(|()| file),
+            }
+        };
+        drop(sender.send(locked));
+    })?;
+    match receiver.recv_timeout(remaining) {
+        Ok(locked) => locked.map(Some),
+        Err(mpsc::RecvTimeoutError::Timeout) => Ok(None),
+        Err(mpsc::RecvTimeoutError::Disconnected) => Err(io::Error::other("the thread that waits panicked")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn gives_up_in_time_and_leaves_nothing_locked() {
+        let directory = tempfile::tempdir().unwrap();
+        let open = || File::options().create(true).append(true).open(directory.path().join("lock")).unwrap();
+        let held = acquire(open(), Instant::now()).unwrap().unwrap();
+        assert!(acquire(open(), Instant::now()).unwrap().is_none());
+        let start = Instant::now();
+        assert!(acquire(open(), start + Duration::from_millis(50)).unwrap().is_none());
+        assert!(start.elapsed() >= Duration::from_millis(50));
+        drop(held);
+        let later = Instant::now() + Duration::from_secs(10);
+        assert!(acquire(open(), later).unwrap().is_some());
+    }
+
+    #[test]
+    fn is_handed_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let open = || File::options().create(true).append(true).open(directory.path().join("lock")).unwrap();
+        let held = acquire(open(), Instant::now()).unwrap().unwrap();
+        let waiter = thread::spawn({
+            let file = open();
+            move || acquire(file, Instant::now() + Duration::from_secs(10)).unwrap().is_some()
+        });
+        thread::sleep(Duration::from_millis(20));
+        drop(held);
+        assert!(waiter.join().unwrap());
+    }
+}

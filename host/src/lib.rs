@@ -1,0 +1,37 @@
+//! weir, a CNI plugin host: privileged operations are done here, decisions are
+//! made by sandboxed WebAssembly components.
+//!
+//! The modules follow the path of a call: `request` reads it, `catalog` finds
+//! the component, `session` starts it with what it may use, `role` calls it,
+//! `capability` serves what it asks for and writes the way back into the
+//! `journal`, `reply` answers.
+
+mod aot;
+mod call;
+mod capability;
+mod catalog;
+pub mod cli;
+mod delegate;
+pub mod dispatch;
+mod engine;
+mod failure;
+#[allow(dead_code)]
+mod firewall;
+mod gc;
+mod journal;
+#[allow(dead_code)]
+mod leases;
+mod netlink;
+mod netns;
+mod node;
+mod paths;
+pub mod reply;
+pub mod request;
+pub mod result;
+mod role;
+mod session;
+pub mod version;
+mod wit;
+
+pub use failure::Failure;
+pub use paths::Paths;

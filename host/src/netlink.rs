@@ -1,0 +1,256 @@
+//! Requests to the kernel's routing netlink (rtnetlink(7)), in one namespace.
+//!
+//! The operations know nothing of plugins, policy or journals; those stand
+//! above, in `capability` and `journal`.
+
+mod address;
+mod link;
+mod route;
+mod sysctl;
+mod vlan;
+
+use std::fs::File;
+use std::os::fd::{FromRawFd, IntoRawFd};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_sys::TokioSocket;
+use rtnetlink::Handle;
+use tokio::runtime::Runtime;
+
+pub(crate) use link::{BridgeSpec, LinkState, OperState, PortFlags, VethEnd};
+pub(crate) use route::RouteSpec;
+pub(crate) use vlan::VlanRange;
+
+use crate::netns::{Doors, NetnsFile};
+
+/// Why a request to the kernel failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NetlinkError {
+    /// The kernel refused.
+    #[error("{attempt}: {reason} (errno {errno})")]
+    Kernel {
+        /// What was attempted, on which object.
+        attempt: String,
+        /// The positive errno.
+        errno: i32,
+        /// The kernel's words.
+        reason: String,
+    },
+    /// What was looked for does not exist.
+    #[error("{attempt}: it does not exist")]
+    Absent {
+        /// What was attempted, on which object.
+        attempt: String,
+    },
+    /// No answer within the call's time.
+    #[error("{attempt}: no answer within the time that the call has left")]
+    TimedOut {
+        /// What was attempted, on which object.
+        attempt: String,
+    },
+    /// The socket failed.
+    #[error("{attempt}: {reason}")]
+    Socket {
+        /// What was attempted, on which object.
+        attempt: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl NetlinkError {
+    /// The kernel's errno, or 0.
+    pub(crate) fn errno(&self) -> i32 {
+        match self {
+            Self::Kernel { errno, .. } => *errno,
+            Self::Absent { .. } => nix::libc::ENODEV,
+            Self::TimedOut { .. } | Self::Socket { .. } => 0,
+        }
+    }
+
+    /// Whether the object was not there.
+    pub(crate) fn is_absent(&self) -> bool {
+        matches!(
+            self.errno(),
+            nix::libc::ENODEV | nix::libc::ENOENT | nix::libc::ESRCH | nix::libc::EADDRNOTAVAIL | nix::libc::ENXIO
+        )
+    }
+
+    /// Whether the object was there already.
+    pub(crate) fn is_existing(&self) -> bool {
+        self.errno() == nix::libc::EEXIST
+    }
+}
+
+/// Runs requests: one small runtime for all namespaces of a call, and the
+/// moment by which each answer must be there.
+pub(crate) struct Driver {
+    runtime: Runtime,
+    deadline: Mutex<Instant>,
+}
+
+impl Driver {
+    pub(crate) fn new(deadline: Instant) -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+        Ok(Self { runtime, deadline: Mutex::new(deadline) })
+    }
+
+    pub(crate) fn remaining(&self) -> Duration {
+        self.deadline.lock().unwrap_or_else(PoisonError::into_inner).saturating_duration_since(Instant::now())
+    }
+
+    /// Gives clean-up its own time after the call's has run out.
+    pub(crate) fn extend(&self, deadline: Instant) {
+        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = deadline;
+    }
+}
+
+/// An open namespace and the requests that can be made in it.
+pub(crate) struct Netns {
+    file: NetnsFile,
+    label: &'static str,
+    handle: Handle,
+    ipv4: File,
+    ipv6: Option<File>,
+    driver: Arc<Driver>,
+}
+
+impl Netns {
+    /// Opens the namespace of the node, which the calling thread is in.
+    pub(crate) fn host(file: NetnsFile, driver: Arc<Driver>) -> std::io::Result<Self> {
+        let doors = Doors::open()?;
+        Self::with_doors(file, "the host namespace", doors, driver)
+    }
+
+    /// Opens the namespace of a container.
+    pub(crate) fn container(file: NetnsFile, driver: Arc<Driver>) -> std::io::Result<Self> {
+        let doors = file.doors()?;
+        Self::with_doors(file, "the container namespace", doors, driver)
+    }
+
+    fn with_doors(
+        file: NetnsFile,
+        label: &'static str,
+        doors: Doors,
+        driver: Arc<Driver>,
+    ) -> std::io::Result<Self> {
+        // The kernel then answers failures with a text, and without the
+        // request that they belong to.
+        doors.route.set_ext_ack(true)?;
+        doors.route.set_cap_ack(true)?;
+        doors.route.set_non_blocking(true)?;
+        let guard = driver.runtime.enter();
+        // SAFETY: `into_raw_fd` gives up the only owner of the descriptor, and
+        // the new socket becomes its only owner.
+        let socket = unsafe { TokioSocket::from_raw_fd(doors.route.into_raw_fd()) };
+        let (connection, handle, _) = rtnetlink::from_socket(socket);
+        driver.runtime.spawn(connection);
+        drop(guard);
+        Ok(Self { file, label, handle, ipv4: doors.ipv4, ipv6: doors.ipv6, driver })
+    }
+
+    /// How messages call this namespace.
+    pub(crate) fn label(&self) -> &'static str {
+        self.label
+    }
+
+    /// The namespace itself.
+    pub(crate) fn file(&self) -> &NetnsFile {
+        &self.file
+    }
+
+    /// Asks for a change and returns what the kernel echoes.
+    fn change(
+        &self,
+        message: RouteNetlinkMessage,
+        flags: u16,
+        attempt: impl Fn() -> String,
+    ) -> Result<Vec<RouteNetlinkMessage>, NetlinkError> {
+        self.transact(message, NLM_F_REQUEST | NLM_F_ACK | flags, attempt)
+    }
+
+    /// Asks for one object.
+    fn get(
+        &self,
+        message: RouteNetlinkMessage,
+        attempt: impl Fn() -> String,
+    ) -> Result<Vec<RouteNetlinkMessage>, NetlinkError> {
+        self.transact(message, NLM_F_REQUEST, attempt)
+    }
+
+    /// Asks for all objects of a kind.
+    fn dump(
+        &self,
+        message: RouteNetlinkMessage,
+        attempt: impl Fn() -> String,
+    ) -> Result<Vec<RouteNetlinkMessage>, NetlinkError> {
+        self.transact(message, NLM_F_REQUEST | NLM_F_DUMP, attempt)
+    }
+
+    fn transact(
+        &self,
+        message: RouteNetlinkMessage,
+        flags: u16,
+        attempt: impl Fn() -> String,
+    ) -> Result<Vec<RouteNetlinkMessage>, NetlinkError> {
+        let attempt = || format!("{} in {}", attempt(), self.label);
+        let mut request = NetlinkMessage::from(message);
+        request.header.flags = flags;
+        let mut responses = self.handle.clone().request(request).map_err(|error| NetlinkError::Socket {
+            attempt: attempt(),
+            reason: error.to_string(),
+        })?;
+        let exchange = async {
+            let mut answers = Vec::new();
+            while let Some(response) = responses.next().await {
+                match response.payload {
+                    NetlinkPayload::InnerMessage(answer) => answers.push(answer),
+                    NetlinkPayload::Error(error) if error.code.is_some() => {
+                        return Err(NetlinkError::Kernel {
+                            attempt: attempt(),
+                            errno: -error.raw_code(),
+                            reason: kernel_words(-error.raw_code(), &error.header),
+                        });
+                    }
+                    _ => {}
+                }
+            }
+            Ok(answers)
+        };
+        let remaining = self.driver.remaining();
+        self.driver
+            .runtime
+            .block_on(async { tokio::time::timeout(remaining, exchange).await })
+            .unwrap_or_else(|_| Err(NetlinkError::TimedOut { attempt: attempt() }))
+    }
+
+    /// Sleeps, at most until the deadline.
+    fn pause(&self, time: Duration) {
+        std::thread::sleep(time.min(self.driver.remaining()));
+    }
+}
+
+/// The errno's text, and the kernel's own (`NLMSGERR_ATTR_MSG`) if it sent one.
+///
+/// `rest` is what follows the error code: the header of the refused request
+/// (16 bytes, as `NETLINK_CAP_ACK` is on), then attributes.
+fn kernel_words(errno: i32, rest: &[u8]) -> String {
+    const REQUEST_HEADER: usize = 16;
+    const NLMSGERR_ATTR_MSG: u16 = 1;
+    let errno_text = nix::Error::from_raw(errno).desc();
+    let mut attributes = rest.get(REQUEST_HEADER..).unwrap_or_default();
+    while let [l0, l1, k0, k1, ..] = *attributes {
+        let length = usize::from(u16::from_ne_bytes([l0, l1]));
+        let Some(value) = attributes.get(4..length) else { break };
+        if u16::from_ne_bytes([k0, k1]) == NLMSGERR_ATTR_MSG {
+            let text = String::from_utf8_lossy(value);
+            return format!("{errno_text}: {}", text.trim_end_matches('\0'));
+        }
+        attributes = attributes.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    errno_text.to_owned()
+}

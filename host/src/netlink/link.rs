@@ -1,0 +1,336 @@
+//! Links.
+
+use std::time::{Duration, Instant};
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_ECHO, NLM_F_EXCL};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{
+    InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkExtentMask,
+    LinkFlags, LinkInfo, LinkMessage, State,
+};
+
+use super::{NetlinkError, Netns};
+
+/// RFC 2863 states, as far as the kernel uses them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OperState {
+    Unknown,
+    Down,
+    LowerLayerDown,
+    Dormant,
+    Up,
+}
+
+/// Flags of a bridge's port.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct PortFlags {
+    pub(crate) hairpin: bool,
+    pub(crate) isolated: bool,
+}
+
+/// A link as the kernel describes it.
+#[derive(Debug, Clone)]
+pub(crate) struct LinkState {
+    pub(crate) name: String,
+    pub(crate) index: u32,
+    pub(crate) mac: Option<[u8; 6]>,
+    pub(crate) mtu: u32,
+    pub(crate) up: bool,
+    pub(crate) promiscuous: bool,
+    pub(crate) state: OperState,
+    pub(crate) kind: Option<String>,
+    pub(crate) controller: Option<u32>,
+    pub(crate) peer: Option<u32>,
+    pub(crate) port: Option<PortFlags>,
+    pub(crate) vlan_filtering: bool,
+}
+
+/// One end of a veth pair to be made.
+#[derive(Debug, Clone)]
+pub(crate) struct VethEnd {
+    pub(crate) name: String,
+    pub(crate) mac: Option<[u8; 6]>,
+    pub(crate) up: bool,
+}
+
+/// A bridge to be made.
+#[derive(Debug, Clone)]
+pub(crate) struct BridgeSpec {
+    pub(crate) name: String,
+    pub(crate) mac: [u8; 6],
+    pub(crate) mtu: u32,
+    pub(crate) vlan_filtering: bool,
+    pub(crate) default_vlan: bool,
+}
+
+impl Netns {
+    /// Finds a link by name.
+    pub(crate) fn link_by_name(&self, name: &str) -> Result<LinkState, NetlinkError> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        self.one_link(message, || format!("find link {name}"))
+    }
+
+    /// Asks for the state of a link.
+    pub(crate) fn link_by_index(&self, index: u32) -> Result<LinkState, NetlinkError> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        self.one_link(message, || format!("look at link number {index}"))
+    }
+
+    fn one_link(&self, mut message: LinkMessage, attempt: impl Fn() -> String) -> Result<LinkState, NetlinkError> {
+        message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+        let answers = self.get(RouteNetlinkMessage::GetLink(message), &attempt)?;
+        first_link(&answers).ok_or_else(|| NetlinkError::Absent { attempt: attempt() })
+    }
+
+    /// Makes a veth pair, its far end in `peer`, in one request.
+    pub(crate) fn create_veth(
+        &self,
+        near: &VethEnd,
+        far: &VethEnd,
+        peer: &Self,
+        mtu: u32,
+        controller: Option<u32>,
+    ) -> Result<(LinkState, LinkState), NetlinkError> {
+        let mut far_message = end_message(far, mtu);
+        far_message.attributes.push(LinkAttribute::NetNsFd(peer.file().raw_fd()));
+        let mut message = end_message(near, mtu);
+        message.attributes.extend(controller.map(LinkAttribute::Controller));
+        message.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Veth),
+            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(far_message))),
+        ]));
+        let near_state = self.create(message, &near.name, "veth pair")?;
+        let far_state = peer.link_by_name(&far.name)?;
+        Ok((near_state, far_state))
+    }
+
+    /// Makes a bridge that is up and keeps its hardware address.
+    pub(crate) fn create_bridge(&self, bridge: &BridgeSpec) -> Result<LinkState, NetlinkError> {
+        let mut message = LinkMessage::default();
+        message.header.flags = LinkFlags::Up;
+        message.header.change_mask = LinkFlags::Up;
+        message.attributes.push(LinkAttribute::IfName(bridge.name.clone()));
+        // A bridge without an address of its own takes the lowest of its
+        // ports', and changes it as containers come and go.
+        message.attributes.push(LinkAttribute::Address(bridge.mac.to_vec()));
+        if bridge.mtu != 0 {
+            message.attributes.push(LinkAttribute::Mtu(bridge.mtu));
+        }
+        let mut info = vec![LinkInfo::Kind(InfoKind::Bridge)];
+        if bridge.vlan_filtering {
+            let mut data = vec![InfoBridge::VlanFiltering(true)];
+            if !bridge.default_vlan {
+                data.push(InfoBridge::VlanDefaultPvid(0));
+            }
+            info.push(LinkInfo::Data(InfoData::Bridge(data)));
+        }
+        message.attributes.push(LinkAttribute::LinkInfo(info));
+        self.create(message, &bridge.name, "bridge")
+    }
+
+    fn create(&self, message: LinkMessage, name: &str, what: &str) -> Result<LinkState, NetlinkError> {
+        let answers =
+            self.change(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL | NLM_F_ECHO, || {
+                format!("create {what} {name}")
+            })?;
+        // Kernels before 6.2 do not echo the new link.
+        match first_link(&answers) {
+            Some(link) if link.name == name => Ok(link),
+            _ => self.link_by_name(name),
+        }
+    }
+
+    /// Sets a link up or down.
+    pub(crate) fn set_up(&self, index: u32, up: bool) -> Result<(), NetlinkError> {
+        let what = if up { "up" } else { "down" };
+        self.set_flag(index, LinkFlags::Up, up, || format!("set link number {index} {what}"))
+    }
+
+    /// Turns promiscuous mode on or off.
+    pub(crate) fn set_promiscuous(&self, index: u32, on: bool) -> Result<(), NetlinkError> {
+        let what = if on { "on" } else { "off" };
+        self.set_flag(index, LinkFlags::Promisc, on, || {
+            format!("turn promiscuous mode of link number {index} {what}")
+        })
+    }
+
+    fn set_flag(
+        &self,
+        index: u32,
+        flag: LinkFlags,
+        on: bool,
+        attempt: impl Fn() -> String,
+    ) -> Result<(), NetlinkError> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.header.change_mask = flag;
+        if on {
+            message.header.flags = flag;
+        }
+        self.change(RouteNetlinkMessage::SetLink(message), 0, attempt).map(drop)
+    }
+
+    fn set_attribute(
+        &self,
+        index: u32,
+        attribute: LinkAttribute,
+        attempt: impl Fn() -> String,
+    ) -> Result<(), NetlinkError> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.attributes.push(attribute);
+        self.change(RouteNetlinkMessage::SetLink(message), 0, attempt).map(drop)
+    }
+
+    /// Sets the MTU.
+    pub(crate) fn set_mtu(&self, index: u32, mtu: u32) -> Result<(), NetlinkError> {
+        self.set_attribute(index, LinkAttribute::Mtu(mtu), || format!("set MTU {mtu} of link number {index}"))
+    }
+
+    /// Sets the hardware address.
+    pub(crate) fn set_mac(&self, index: u32, mac: [u8; 6]) -> Result<(), NetlinkError> {
+        self.set_attribute(index, LinkAttribute::Address(mac.to_vec()), || {
+            format!("set hardware address of link number {index}")
+        })
+    }
+
+    /// Makes a link a port of a bridge.
+    pub(crate) fn set_controller(&self, index: u32, bridge: u32) -> Result<(), NetlinkError> {
+        self.set_attribute(index, LinkAttribute::Controller(bridge), || {
+            format!("attach link number {index} to bridge number {bridge}")
+        })
+    }
+
+    /// Sets the flags of a port.
+    pub(crate) fn set_port(&self, index: u32, flags: PortFlags) -> Result<(), NetlinkError> {
+        let port = vec![InfoBridgePort::HairpinMode(flags.hairpin), InfoBridgePort::Isolated(flags.isolated)];
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::PortKind(InfoPortKind::Bridge),
+            LinkInfo::PortData(InfoPortData::BridgePort(port)),
+        ]));
+        // RTM_NEWLINK on a link that exists: RTM_SETLINK takes no port data.
+        self.change(RouteNetlinkMessage::NewLink(message), 0, || {
+            format!("set port flags of link number {index}")
+        })
+        .map(drop)
+    }
+
+    /// Turns VLAN filtering of a bridge on or off.
+    pub(crate) fn set_vlan_filtering(&self, index: u32, on: bool) -> Result<(), NetlinkError> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Bridge),
+            LinkInfo::Data(InfoData::Bridge(vec![InfoBridge::VlanFiltering(on)])),
+        ]));
+        self.change(RouteNetlinkMessage::NewLink(message), 0, || {
+            format!("set VLAN filtering of bridge number {index}")
+        })
+        .map(drop)
+    }
+
+    /// Deletes a link.
+    pub(crate) fn remove_link(&self, index: u32) -> Result<(), NetlinkError> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        self.change(RouteNetlinkMessage::DelLink(message), 0, || format!("delete link number {index}"))
+            .map(drop)
+    }
+
+    /// Waits until a link is operational; `false` if the time runs out.
+    pub(crate) fn wait_until_up(&self, index: u32, timeout: Duration) -> Result<bool, NetlinkError> {
+        let end = Instant::now() + timeout;
+        let mut pause = Duration::from_micros(100);
+        loop {
+            if self.link_by_index(index)?.state == OperState::Up {
+                return Ok(true);
+            }
+            if Instant::now() >= end {
+                return Ok(false);
+            }
+            self.pause(pause);
+            pause = (pause * 2).min(Duration::from_millis(20));
+        }
+    }
+}
+
+fn end_message(end: &VethEnd, mtu: u32) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::IfName(end.name.clone()));
+    message.attributes.extend(end.mac.map(|mac| LinkAttribute::Address(mac.to_vec())));
+    if mtu != 0 {
+        message.attributes.push(LinkAttribute::Mtu(mtu));
+    }
+    if end.up {
+        message.header.flags = LinkFlags::Up;
+        message.header.change_mask = LinkFlags::Up;
+    }
+    message
+}
+
+fn first_link(answers: &[RouteNetlinkMessage]) -> Option<LinkState> {
+    answers.iter().find_map(|answer| match answer {
+        RouteNetlinkMessage::NewLink(message) => Some(link_state(message)),
+        _ => None,
+    })
+}
+
+fn link_state(message: &LinkMessage) -> LinkState {
+    let mut link = LinkState {
+        name: String::new(),
+        index: message.header.index,
+        mac: None,
+        mtu: 0,
+        up: message.header.flags.contains(LinkFlags::Up),
+        promiscuous: message.header.flags.contains(LinkFlags::Promisc),
+        state: OperState::Unknown,
+        kind: None,
+        controller: None,
+        peer: None,
+        port: None,
+        vlan_filtering: false,
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::Address(mac) => link.mac = mac.as_slice().try_into().ok(),
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Controller(index) => link.controller = Some(*index),
+            LinkAttribute::Link(index) => link.peer = Some(*index),
+            LinkAttribute::OperState(state) => link.state = oper_state(*state),
+            LinkAttribute::LinkInfo(infos) => infos.iter().for_each(|info| read_info(info, &mut link)),
+            _ => {}
+        }
+    }
+    link
+}
+
+fn read_info(info: &LinkInfo, link: &mut LinkState) {
+    match info {
+        LinkInfo::Kind(kind) => link.kind = Some(kind.to_string()),
+        LinkInfo::Data(InfoData::Bridge(data)) => {
+            link.vlan_filtering = data.contains(&InfoBridge::VlanFiltering(true));
+        }
+        LinkInfo::PortData(InfoPortData::BridgePort(data)) => {
+            link.port = Some(PortFlags {
+                hairpin: data.contains(&InfoBridgePort::HairpinMode(true)),
+                isolated: data.contains(&InfoBridgePort::Isolated(true)),
+            });
+        }
+        _ => {}
+    }
+}
+
+fn oper_state(state: State) -> OperState {
+    match state {
+        State::Up => OperState::Up,
+        State::Dormant | State::Testing => OperState::Dormant,
+        State::LowerLayerDown => OperState::LowerLayerDown,
+        State::Down | State::NotPresent => OperState::Down,
+        _ => OperState::Unknown,
+    }
+}

@@ -1,0 +1,146 @@
+//! Routes.
+
+use std::net::IpAddr;
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use super::{NetlinkError, Netns};
+use crate::result::Prefix;
+
+/// A route out of a link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RouteSpec {
+    pub(crate) destination: Prefix,
+    pub(crate) gateway: Option<IpAddr>,
+    pub(crate) source: Option<IpAddr>,
+    pub(crate) scope: u8,
+    pub(crate) table: Option<u32>,
+    pub(crate) priority: Option<u32>,
+    pub(crate) mtu: Option<u32>,
+    pub(crate) advmss: Option<u32>,
+}
+
+impl Netns {
+    /// Lists the routes out of a link, in all tables, except those that the
+    /// kernel keeps for local, broadcast and multicast addresses.
+    pub(crate) fn routes(&self, index: u32, family: AddressFamily) -> Result<Vec<RouteSpec>, NetlinkError> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family;
+        let answers = self.dump(RouteNetlinkMessage::GetRoute(message), || {
+            format!("list the routes of link number {index}")
+        })?;
+        Ok(answers
+            .iter()
+            .filter_map(|answer| match answer {
+                RouteNetlinkMessage::NewRoute(message) if message.header.kind == RouteType::Unicast => {
+                    route_spec(message, index)
+                }
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// Adds a route.
+    pub(crate) fn add_route(&self, index: u32, route: &RouteSpec) -> Result<(), NetlinkError> {
+        let mut message = route_message(index, route);
+        message.header.protocol = RouteProtocol::Boot;
+        self.change(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_EXCL, || {
+            format!("add route to {} out of link number {index}{}", route.destination, via(route))
+        })
+        .map(drop)
+    }
+
+    /// Removes a route.
+    pub(crate) fn remove_route(&self, index: u32, route: &RouteSpec) -> Result<(), NetlinkError> {
+        let mut message = route_message(index, route);
+        message.header.protocol = RouteProtocol::Unspec;
+        self.change(RouteNetlinkMessage::DelRoute(message), 0, || {
+            format!("remove route to {} out of link number {index}{}", route.destination, via(route))
+        })
+        .map(drop)
+    }
+}
+
+fn via(route: &RouteSpec) -> String {
+    route.gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default()
+}
+
+fn route_message(index: u32, route: &RouteSpec) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family =
+        if route.destination.address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    message.header.destination_prefix_length = route.destination.length;
+    message.header.scope = RouteScope::from(route.scope);
+    message.header.kind = RouteType::Unicast;
+    let table = route.table.unwrap_or(RouteHeader::RT_TABLE_MAIN.into());
+    match u8::try_from(table) {
+        Ok(table) => message.header.table = table,
+        Err(_) => message.attributes.push(RouteAttribute::Table(table)),
+    }
+    if !(route.destination.length == 0 && route.destination.address.is_unspecified()) {
+        message.attributes.push(RouteAttribute::Destination(RouteAddress::from(route.destination.address)));
+    }
+    message.attributes.push(RouteAttribute::Oif(index));
+    message.attributes.extend(route.gateway.map(|address| RouteAttribute::Gateway(address.into())));
+    message.attributes.extend(route.source.map(|address| RouteAttribute::PrefSource(address.into())));
+    message.attributes.extend(route.priority.map(RouteAttribute::Priority));
+    let metrics: Vec<RouteMetric> =
+        route.mtu.map(RouteMetric::Mtu).into_iter().chain(route.advmss.map(RouteMetric::Advmss)).collect();
+    if !metrics.is_empty() {
+        message.attributes.push(RouteAttribute::Metrics(metrics));
+    }
+    message
+}
+
+fn route_spec(message: &RouteMessage, index: u32) -> Option<RouteSpec> {
+    let unspecified: IpAddr = match message.header.address_family {
+        AddressFamily::Inet => std::net::Ipv4Addr::UNSPECIFIED.into(),
+        AddressFamily::Inet6 => std::net::Ipv6Addr::UNSPECIFIED.into(),
+        _ => return None,
+    };
+    let mut route = RouteSpec {
+        destination: Prefix { address: unspecified, length: message.header.destination_prefix_length },
+        gateway: None,
+        source: None,
+        scope: message.header.scope.into(),
+        table: Some(message.header.table.into()),
+        priority: None,
+        mtu: None,
+        advmss: None,
+    };
+    let mut out = None;
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(address) => route.destination.address = ip(address)?,
+            RouteAttribute::Gateway(address) => route.gateway = ip(address),
+            RouteAttribute::PrefSource(address) => route.source = ip(address),
+            RouteAttribute::Priority(priority) => route.priority = Some(*priority),
+            RouteAttribute::Table(table) => route.table = Some(*table),
+            RouteAttribute::Oif(index) => out = Some(*index),
+            RouteAttribute::MultiPath(hops) => out = hops.first().map(|hop| hop.interface_index),
+            RouteAttribute::Metrics(metrics) => {
+                for metric in metrics {
+                    match metric {
+                        RouteMetric::Mtu(mtu) => route.mtu = Some(*mtu),
+                        RouteMetric::Advmss(advmss) => route.advmss = Some(*advmss),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    (out == Some(index)).then_some(route)
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(address) => Some((*address).into()),
+        RouteAddress::Inet6(address) => Some((*address).into()),
+        _ => None,
+    }
+}

@@ -1,0 +1,152 @@
+//! Network namespaces: finding out what a path is, and opening what is needed
+//! inside. This module alone changes the namespace of a thread, and only of
+//! threads that end right afterwards.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+use std::thread;
+
+use nix::fcntl::{OFlag, open};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::stat::{Mode, fstat};
+use nix::sys::statfs::{FsType, fstatfs};
+use netlink_sys::Socket;
+use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
+
+/// `NSFS_MAGIC` of `linux/magic.h`.
+const NSFS: FsType = FsType(0x6e73_6673);
+
+/// An open network namespace.
+#[derive(Debug)]
+pub(crate) struct NetnsFile {
+    file: OwnedFd,
+}
+
+/// Why a path is no usable network namespace.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NetnsError {
+    /// Nothing is there.
+    #[error("network namespace {path}: it does not exist")]
+    Absent { path: String },
+    /// Something is there, but no network namespace.
+    #[error("network namespace {path}: {reason}")]
+    Unusable { path: String, reason: String },
+}
+
+impl NetnsFile {
+    /// Opens the namespace at `path`.
+    pub(crate) fn open(path: &Path) -> Result<Self, NetnsError> {
+        let name = path.display().to_string();
+        // O_NONBLOCK: a fifo put there by mistake must not hang the call.
+        let file = open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK, Mode::empty()).map_err(
+            |errno| match errno {
+                nix::Error::ENOENT | nix::Error::ENOTDIR => NetnsError::Absent { path: name.clone() },
+                errno => NetnsError::Unusable { path: name.clone(), reason: errno.desc().to_owned() },
+            },
+        )?;
+        let unusable = |reason: &str| NetnsError::Unusable { path: name.clone(), reason: reason.to_owned() };
+        match fstatfs(&file) {
+            Ok(status) if status.filesystem_type() == NSFS => {}
+            Ok(_) => return Err(unusable("it is a file, not a namespace")),
+            Err(errno) => return Err(unusable(errno.desc())),
+        }
+        Ok(Self { file })
+    }
+
+    /// The namespace of the process.
+    pub(crate) fn current() -> Result<Self, NetnsError> {
+        Self::open(Path::new("/proc/self/ns/net"))
+    }
+
+    /// Whether both are the same namespace.
+    pub(crate) fn is(&self, other: &Self) -> io::Result<bool> {
+        let (mine, theirs) = (fstat(&self.file)?, fstat(&other.file)?);
+        Ok((mine.st_dev, mine.st_ino) == (theirs.st_dev, theirs.st_ino))
+    }
+
+    /// The descriptor, for link requests that place a link in the namespace.
+    pub(crate) fn raw_fd(&self) -> i32 {
+        self.file.as_raw_fd()
+    }
+
+    /// Opens what operations on another namespace need, on a thread that is
+    /// thrown away: sockets and sysctl directories stay in the namespace in
+    /// which they were opened.
+    pub(crate) fn doors(&self) -> io::Result<Doors> {
+        thread::scope(|scope| {
+            scope
+                .spawn(|| {
+                    enter(self)?;
+                    Doors::open()
+                })
+                .join()
+                .unwrap_or_else(|_| Err(io::Error::other("the thread in the namespace panicked")))
+        })
+    }
+
+    /// Runs `work` inside the namespace, on a thread that is thrown away.
+    pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+        thread::scope(|scope| {
+            scope
+                .spawn(|| enter(self).map(|()| work()))
+                .join()
+                .unwrap_or_else(|_| Err(io::Error::other("the thread in the namespace panicked")))
+        })
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that changes a thread's namespace")]
+fn enter(netns: &NetnsFile) -> io::Result<()> {
+    setns(netns.file.as_fd(), CloneFlags::CLONE_NEWNET).map_err(io::Error::from)
+}
+
+/// Ways into a namespace that work from any thread.
+pub(crate) struct Doors {
+    /// A routing netlink socket.
+    pub(crate) route: Socket,
+    /// `/proc/sys/net/ipv4`.
+    pub(crate) ipv4: File,
+    /// `/proc/sys/net/ipv6`; none on a kernel without IPv6.
+    pub(crate) ipv6: Option<File>,
+}
+
+impl Doors {
+    /// Opens the doors of the calling thread's namespace.
+    pub(crate) fn open() -> io::Result<Self> {
+        Ok(Self {
+            route: Socket::new(NETLINK_ROUTE)?,
+            ipv4: File::open("/proc/sys/net/ipv4")?,
+            ipv6: File::open("/proc/sys/net/ipv6").ok(),
+        })
+    }
+}
+
+/// Opens an nf_tables socket in the calling thread's namespace.
+pub(crate) fn netfilter_socket() -> io::Result<Socket> {
+    Socket::new(NETLINK_NETFILTER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_no_namespace() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = NetnsFile::open(file.path()).unwrap_err();
+        assert!(matches!(error, NetnsError::Unusable { .. }), "{error}");
+    }
+
+    #[test]
+    fn nothing_is_absent() {
+        assert!(matches!(NetnsFile::open(Path::new("/nonexistent/x")), Err(NetnsError::Absent { .. })));
+    }
+
+    #[test]
+    fn the_current_namespace_is_itself() {
+        let current = NetnsFile::current().unwrap();
+        assert!(current.is(&NetnsFile::open(Path::new("/proc/thread-self/ns/net")).unwrap()).unwrap());
+    }
+}

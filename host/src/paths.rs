@@ -1,0 +1,36 @@
+//! Where weir keeps its state on a node.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// The directories of a node's state.
+#[derive(Debug, Clone)]
+pub struct Paths {
+    state: PathBuf,
+    leases: PathBuf,
+}
+
+impl Paths {
+    /// The defaults, or what `WEIR_STATE_DIR` and `WEIR_CNI_STATE_DIR` say.
+    pub(crate) fn new(state: Option<OsString>, leases: Option<OsString>) -> Self {
+        Self {
+            state: state.map_or_else(|| PathBuf::from("/var/lib/weir"), PathBuf::from),
+            leases: leases.map_or_else(|| PathBuf::from("/var/lib/cni/networks"), PathBuf::from),
+        }
+    }
+
+    /// The journal: one file per attachment and plugin.
+    pub(crate) fn attachments(&self) -> PathBuf {
+        self.state.join("attachments")
+    }
+
+    /// Indexes of the lease directories; may be deleted at any time.
+    pub(crate) fn lease_indexes(&self) -> PathBuf {
+        self.state.join("leases")
+    }
+
+    /// Leases in host-local's format, one directory per network.
+    pub(crate) fn leases(&self) -> &Path {
+        &self.leases
+    }
+}

@@ -1,0 +1,236 @@
+//! The `CNI_*` variables (specification, section "Parameters").
+
+use std::env;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::failure::Failure;
+use crate::paths::Paths;
+
+/// Interface names are at most this long (`IFNAMSIZ` less the final zero).
+pub(crate) const NAME_LIMIT: usize = 15;
+
+/// What the runtime wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// Attach a container to a network.
+    Add,
+    /// Detach it.
+    Del,
+    /// Check that it is attached as it should be.
+    Check,
+    /// Remove what belongs to attachments that no longer exist.
+    Gc,
+    /// Tell whether ADD could succeed.
+    Status,
+    /// Tell which versions are spoken.
+    Version,
+}
+
+impl Command {
+    const ALL: [Self; 6] = [Self::Add, Self::Del, Self::Check, Self::Gc, Self::Status, Self::Version];
+
+    /// Its text in `CNI_COMMAND`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Add => "ADD",
+            Self::Del => "DEL",
+            Self::Check => "CHECK",
+            Self::Gc => "GC",
+            Self::Status => "STATUS",
+            Self::Version => "VERSION",
+        }
+    }
+
+    fn concerns_a_container(self) -> bool {
+        matches!(self, Self::Add | Self::Del | Self::Check)
+    }
+}
+
+/// The environment of a call, checked.
+#[derive(Debug)]
+pub struct Environment {
+    /// `CNI_COMMAND`.
+    pub command: Command,
+    /// The name by which the binary was called.
+    pub called_as: String,
+    /// `CNI_CONTAINERID`; empty for GC, STATUS and VERSION.
+    pub container_id: String,
+    /// `CNI_IFNAME`; empty for GC, STATUS and VERSION.
+    pub ifname: String,
+    /// `CNI_NETNS`, if set and not empty.
+    pub netns: Option<PathBuf>,
+    /// `CNI_ARGS` as key and value, in their order.
+    pub args: Vec<(String, String)>,
+    /// The directories of `CNI_PATH`.
+    pub path: Vec<PathBuf>,
+    /// `CNI_NETNS_OVERRIDE`: the container may share the node's namespace.
+    pub netns_override: bool,
+    /// Where state is kept.
+    pub paths: Paths,
+    /// How long the call may take.
+    pub budget: Duration,
+    /// Where to write a record of each operation, for `weir try`.
+    pub trace: Option<PathBuf>,
+    #[cfg(debug_assertions)]
+    pub(crate) fault: Option<super::Fault>,
+}
+
+impl Environment {
+    /// Reads the environment. `None` when `CNI_COMMAND` is not set.
+    pub fn read(called_as: String) -> Result<Option<Self>, Failure> {
+        let Some(command) = text("CNI_COMMAND")? else { return Ok(None) };
+        Self::from_variables(&command, called_as).map(Some)
+    }
+
+    fn from_variables(command: &str, called_as: String) -> Result<Self, Failure> {
+        let command = Command::ALL.into_iter().find(|known| known.as_str() == command).ok_or_else(|| {
+            Failure::environment(format!(
+                "unknown CNI_COMMAND: {command:?}: expected one of {}",
+                Command::ALL.map(Command::as_str).join(", ")
+            ))
+        })?;
+        let netns = text("CNI_NETNS")?;
+        let container_id = text("CNI_CONTAINERID")?;
+        let ifname = text("CNI_IFNAME")?;
+        if command.concerns_a_container() {
+            let mut missing = Vec::new();
+            if container_id.is_none() {
+                missing.push("CNI_CONTAINERID");
+            }
+            if netns.is_none() && command != Command::Del {
+                missing.push("CNI_NETNS");
+            }
+            if ifname.is_none() {
+                missing.push("CNI_IFNAME");
+            }
+            if !missing.is_empty() {
+                return Err(Failure::environment(format!(
+                    "required env variables [{}] missing for {}",
+                    missing.join(","),
+                    command.as_str()
+                ))
+                .details("the container runtime has to set them"));
+            }
+        }
+        let container_id = container_id.unwrap_or_default();
+        let ifname = ifname.unwrap_or_default();
+        if command.concerns_a_container() {
+            check_container_id(&container_id)?;
+            check_ifname(&ifname)?;
+        }
+        Ok(Self {
+            command,
+            called_as,
+            container_id,
+            ifname,
+            netns: netns.map(PathBuf::from),
+            args: if command.concerns_a_container() { arguments()? } else { Vec::new() },
+            path: text("CNI_PATH")?.map(|path| env::split_paths(&path).collect()).unwrap_or_default(),
+            netns_override: matches!(
+                text("CNI_NETNS_OVERRIDE")?.as_deref(),
+                Some("1" | "t" | "T" | "true" | "TRUE" | "True")
+            ),
+            paths: Paths::new(variable("WEIR_STATE_DIR"), variable("WEIR_CNI_STATE_DIR")),
+            budget: budget()?,
+            trace: variable("WEIR_TRACE").map(PathBuf::from),
+            #[cfg(debug_assertions)]
+            fault: text("WEIR_FAULT")?.map(|fault| super::Fault::parse(&fault)).transpose()?,
+        })
+    }
+}
+
+/// Reads a setting of weir's own commands, which the environment may move.
+pub(crate) fn state_paths() -> Paths {
+    Paths::new(variable("WEIR_STATE_DIR"), variable("WEIR_CNI_STATE_DIR"))
+}
+
+#[expect(clippy::disallowed_methods, reason = "this module is the reader of the environment")]
+fn variable(name: &str) -> Option<OsString> {
+    env::var_os(name).filter(|value| !value.is_empty())
+}
+
+fn text(name: &str) -> Result<Option<String>, Failure> {
+    variable(name)
+        .map(|value| {
+            value.into_string().map_err(|value| Failure::environment(format!("{name} is not UTF-8: {value:?}")))
+        })
+        .transpose()
+}
+
+fn budget() -> Result<Duration, Failure> {
+    const DEFAULT: Duration = Duration::from_secs(30);
+    let Some(value) = text("WEIR_TIMEOUT")? else { return Ok(DEFAULT) };
+    match value.parse::<f64>() {
+        Ok(seconds) if seconds > 0.0 && seconds <= 3600.0 => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err(Failure::environment(format!("WEIR_TIMEOUT={value:?}: expected seconds, more than 0 and at most 3600"))),
+    }
+}
+
+/// Splits `CNI_ARGS`. Keys are checked by those who know them; a pair without
+/// `=` is refused, as the reference library does.
+fn arguments() -> Result<Vec<(String, String)>, Failure> {
+    let Some(args) = text("CNI_ARGS")? else { return Ok(Vec::new()) };
+    args.split(';')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| match pair.split_once('=') {
+            Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+            _ => Err(Failure::environment(format!("CNI_ARGS: invalid pair {pair:?}: expected KEY=VALUE;KEY=VALUE"))),
+        })
+        .collect()
+}
+
+/// An alphanumeric character, then alphanumerics, `_`, `.` and `-`.
+pub(crate) fn is_identifier(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    bytes.next().is_some_and(|first| first.is_ascii_alphanumeric())
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
+}
+
+fn check_container_id(id: &str) -> Result<(), Failure> {
+    if is_identifier(id) {
+        return Ok(());
+    }
+    Err(Failure::environment(format!(
+        "invalid characters in CNI_CONTAINERID={id:?}: it must start with a letter or digit, followed by letters, digits, '_', '.' or '-'"
+    )))
+}
+
+fn check_ifname(name: &str) -> Result<(), Failure> {
+    let reason = if name.len() > NAME_LIMIT {
+        "it is longer than 15 bytes"
+    } else if name == "." || name == ".." {
+        "it is a path"
+    } else if name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control()) {
+        "it contains '/', ':', white space or control characters"
+    } else {
+        return Ok(());
+    };
+    Err(Failure::environment(format!("invalid CNI_IFNAME={name:?}: {reason}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identifiers() {
+        for good in ["a", "0", "k8s.io-c1", "a_b.c-d"] {
+            assert!(is_identifier(good), "{good}");
+        }
+        for bad in ["", ".", "..", "-a", "a/b", "a b", "../x", "a\n", "é"] {
+            assert!(!is_identifier(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn interface_names() {
+        for good in ["eth0", "a", "é"] {
+            assert!(check_ifname(good).is_ok(), "{good}");
+        }
+        for bad in [".", "..", "a/b", "a:b", "a b", "sixteen-bytes-xx", "a\u{7}"] {
+            assert!(check_ifname(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! The two kinds of components, and the calls that each answers.
+
+use std::rc::Rc;
+
+use wasmtime::Engine;
+use wasmtime::component::Resource;
+
+use crate::call::Call;
+use crate::capability::{AttachmentHandle, NetworkHandle, cni_result, failure};
+use crate::catalog::Bundled;
+use crate::failure::{Failure, code};
+use crate::request::Command;
+use crate::result::CniResult;
+use crate::session::Sandbox;
+use crate::wit::exports::weir::plugin::{ipam, plugin};
+use crate::wit::weir::plugin::types::IpamResult;
+
+/// A component that makes interfaces, ready to be called.
+pub(crate) struct InterfacePlugin {
+    sandbox: Sandbox,
+    guest: plugin::Guest,
+}
+
+/// A component that hands out addresses, ready to be called.
+pub(crate) struct IpamPlugin {
+    sandbox: Sandbox,
+    guest: ipam::Guest,
+}
+
+fn broken(bundled: &Bundled, error: &wasmtime::Error) -> Failure {
+    Failure::new(code::COMPONENT, format!("the component of plugin type {} lacks an export: {error:#}", bundled.name))
+}
+
+/// Calls one export, whose handle is that of the attachment or the network.
+macro_rules! ask {
+    ($self:ident, $function:ident, $handle:expr) => {{
+        let handle = $self.handle($handle)?;
+        let answer = $self.guest.$function(&mut $self.sandbox.store, handle);
+        answer.map_err(|error| $self.sandbox.failure(&error))?.map_err(failure)?
+    }};
+}
+
+impl InterfacePlugin {
+    /// Instantiates the component.
+    pub(crate) fn start(engine: &Engine, bundled: &'static Bundled, call: &Rc<Call>) -> Result<Self, Failure> {
+        let mut sandbox = Sandbox::start(engine, bundled, call)?;
+        let guest = plugin::GuestIndices::new(&sandbox.instance.instance_pre(&sandbox.store))
+            .and_then(|indices| indices.load(&mut sandbox.store, &sandbox.instance))
+            .map_err(|error| broken(bundled, &error))?;
+        Ok(Self { sandbox, guest })
+    }
+
+    /// Runs a command; there is a result for ADD only.
+    pub(crate) fn run(&mut self, command: Command) -> Result<Option<CniResult>, Failure> {
+        match command {
+            Command::Add => {
+                let result = ask!(self, call_add, AttachmentHandle);
+                let request = &self.sandbox.store.data().call.request;
+                let result = cni_result(result, request.environment.netns.as_deref());
+                return result.map(Some).map_err(|reason| self.bad_result(&reason));
+            }
+            Command::Del => ask!(self, call_del, AttachmentHandle),
+            Command::Check => ask!(self, call_check, AttachmentHandle),
+            Command::Gc => ask!(self, call_gc, NetworkHandle),
+            Command::Status => ask!(self, call_status, NetworkHandle),
+            Command::Version => {}
+        }
+        Ok(None)
+    }
+
+    fn handle<T: Send + 'static>(&mut self, value: T) -> Result<Resource<T>, Failure> {
+        push(&mut self.sandbox, value)
+    }
+
+    fn bad_result(&self, reason: &str) -> Failure {
+        Failure::new(code::TRAPPED, format!("plugin {} returned an unusable result: {reason}", self.sandbox.store.data().plugin))
+    }
+}
+
+impl IpamPlugin {
+    /// Instantiates the component.
+    pub(crate) fn start(engine: &Engine, bundled: &'static Bundled, call: &Rc<Call>) -> Result<Self, Failure> {
+        if !bundled.is_ipam_plugin {
+            return Err(Failure::config(format!(
+                "key \"ipam.type\": plugin {:?} makes interfaces, it does not hand out addresses",
+                bundled.name
+            )));
+        }
+        let mut sandbox = Sandbox::start(engine, bundled, call)?;
+        let guest = ipam::GuestIndices::new(&sandbox.instance.instance_pre(&sandbox.store))
+            .and_then(|indices| indices.load(&mut sandbox.store, &sandbox.instance))
+            .map_err(|error| broken(bundled, &error))?;
+        Ok(Self { sandbox, guest })
+    }
+
+    /// Runs a command; there is a result for ADD only.
+    pub(crate) fn run(&mut self, command: Command) -> Result<Option<IpamResult>, Failure> {
+        match command {
+            Command::Add => return Ok(Some(ask!(self, call_add, AttachmentHandle))),
+            Command::Del => ask!(self, call_del, AttachmentHandle),
+            Command::Check => ask!(self, call_check, AttachmentHandle),
+            Command::Gc => ask!(self, call_gc, NetworkHandle),
+            Command::Status => ask!(self, call_status, NetworkHandle),
+            Command::Version => {}
+        }
+        Ok(None)
+    }
+
+    fn handle<T: Send + 'static>(&mut self, value: T) -> Result<Resource<T>, Failure> {
+        push(&mut self.sandbox, value)
+    }
+}
+
+fn push<T: Send + 'static>(sandbox: &mut Sandbox, value: T) -> Result<Resource<T>, Failure> {
+    sandbox
+        .store
+        .data_mut()
+        .table
+        .push(value)
+        .map_err(|error| Failure::new(code::LIMIT, format!("make a handle for the plugin: {error}")))
+}

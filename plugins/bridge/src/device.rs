@@ -1,0 +1,92 @@
+//! The bridge itself. Containers share it, so it is never removed.
+
+use weir_sdk::net::addresses;
+use weir_sdk::net::links::{BridgeOptions, Link, LinkInfo, Netns};
+use weir_sdk::net::types::{IpFamily, NetError};
+use weir_sdk::{CniError, IpNet, veth};
+
+use crate::config::Config;
+
+/// Finds the bridge or makes it.
+pub(crate) fn ensure(host: &Netns, config: &Config) -> Result<Link, CniError> {
+    let (bridge, is_new) = match host.link(&config.bridge) {
+        Ok(link) => (link, false),
+        Err(NetError::NotFound(_)) => {
+            let options = BridgeOptions {
+                name: config.bridge.clone(),
+                mtu: config.mtu,
+                vlan_filtering: !config.vlans.is_empty(),
+                default_vlan: true,
+            };
+            match host.create_bridge(&options) {
+                Ok(bridge) => (bridge, true),
+                // Another container's call was faster.
+                Err(NetError::AlreadyExists(_)) => (host.link(&config.bridge)?, false),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let info = bridge.describe()?;
+    require_bridge(&config.bridge, &info)?;
+    if config.promiscuous && !info.promiscuous {
+        bridge.set_promiscuous(true)?;
+    }
+    if !config.vlans.is_empty() && !info.vlan_filtering {
+        bridge.set_vlan_filtering(true)?;
+    }
+    if is_new {
+        veth::refuse_router_advertisements(&bridge)?;
+    }
+    if !info.up {
+        bridge.set_up(true)?;
+    }
+    Ok(bridge)
+}
+
+/// Finds the bridge.
+pub(crate) fn find(host: &Netns, name: &str) -> Result<Link, CniError> {
+    let bridge = host.link(name)?;
+    require_bridge(name, &bridge.describe()?)?;
+    Ok(bridge)
+}
+
+/// Refuses a link of another kind.
+pub(crate) fn require_bridge(name: &str, info: &LinkInfo) -> Result<(), CniError> {
+    if info.kind.as_deref() == Some("bridge") {
+        return Ok(());
+    }
+    Err(CniError::config(format!("key \"bridge\": {name:?} already exists but is not a bridge"))
+        .details("name another bridge, or remove that link"))
+}
+
+/// Gives a link of the node the gateway's address, next to which no other may
+/// stand that would compete with it.
+pub(crate) fn ensure_address(link: &Link, name: &str, gateway: IpNet, force: bool) -> Result<(), CniError> {
+    let family = IpFamily::from(gateway.addr());
+    for present in addresses::list(link, Some(family))? {
+        let other = IpNet::from(present.prefix);
+        if other == gateway {
+            return Ok(());
+        }
+        let is_competing = family == IpFamily::Ipv4 || other.contains(&gateway.addr()) || gateway.contains(&other.addr());
+        if !is_competing {
+            continue;
+        }
+        if !force {
+            return Err(CniError::config(format!(
+                "{name:?} already has an IP address different from {gateway}: {other}"
+            ))
+            .details("set \"forceAddress\", or name another bridge"));
+        }
+        match addresses::remove(link, present.prefix) {
+            Err(NetError::NotFound(_)) => {}
+            removed => removed?,
+        }
+    }
+    match addresses::add(link, gateway.into()) {
+        // Another container's call was faster.
+        Err(NetError::AlreadyExists(_)) => Ok(()),
+        added => Ok(added?),
+    }
+}

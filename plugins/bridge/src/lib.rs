@@ -1,0 +1,184 @@
+//! `bridge`: connects a container to a bridge of the node by a veth pair, and
+//! gives it the addresses that the IPAM plugin hands out.
+
+#![forbid(unsafe_code)]
+
+mod config;
+mod device;
+mod gateway;
+mod port;
+
+use weir_sdk::firewall::{guards, masquerade};
+use weir_sdk::net::links;
+use weir_sdk::net::sysctls;
+use weir_sdk::net::types::{IpFamily, NetError};
+use weir_sdk::request::{Attachment, Network};
+use weir_sdk::types::{CniResult, Dns, Sandbox};
+use weir_sdk::veth::Pair;
+use weir_sdk::{CniError, InterfacePlugin, IpNet, interface, ipam, read_config};
+
+use crate::config::{Config, NetworkConfig};
+use crate::gateway::Gateways;
+
+/// Position of the container's end in the result's interfaces.
+const CONTAINER_INTERFACE: u32 = 2;
+
+struct Bridge;
+
+weir_sdk::export_interface_plugin!(Bridge);
+
+impl InterfacePlugin for Bridge {
+    fn add(attachment: &Attachment) -> Result<CniResult, CniError> {
+        let config = Config::read(attachment)?;
+        let ifname = attachment.id().ifname;
+        // First, because it fails most often and nothing else has to be undone.
+        let mut result = if config.has_ipam { addresses(attachment)? } else { without_addresses() };
+        let gateways = Gateways::of(&mut result, &config);
+        let host = links::host()?;
+        let container = links::container()?;
+        let bridge = device::ensure(&host, &config)?;
+        let Pair { near, far } = port::create(&host, &container, &bridge, &ifname, &config)?;
+        let mac = far.describe()?.mac;
+        if let (true, Some(mac)) = (config.guards_mac, mac) {
+            guards::add(&near, mac)?;
+        }
+        if config.has_ipam {
+            settings(&far, &config)?;
+            interface::configure(&container, &far, &ifname, &result)?;
+            near.wait_until_up(port::UP_TIME)?;
+            let addressed = gateways.assign(&host, &bridge, &config)?;
+            if config.masquerades {
+                for ip in &result.ips {
+                    let direct = IpNet::from(ip.address).trunc();
+                    masquerade::add(masquerade::Entry { source: ip.address.address, direct: direct.into() })?;
+                }
+            }
+            result.interfaces.extend(addressed);
+        } else if !config.container_stays_down {
+            far.set_up(true)?;
+        }
+        if config.dns.is_set() {
+            result.dns = config.dns.clone().into();
+        }
+        let made = [
+            interface::described(&bridge, Sandbox::Host)?,
+            interface::described(&near, Sandbox::Host)?,
+            interface::described(&far, Sandbox::Container)?,
+        ];
+        result.interfaces.splice(0..0, made);
+        Ok(result)
+    }
+
+    fn del(attachment: &Attachment) -> Result<(), CniError> {
+        // A configuration that has become invalid must not keep the container
+        // from being disconnected, so nothing else of it is looked at.
+        let config: NetworkConfig = read_config(attachment)?;
+        interface::remove(&attachment.id().ifname)?;
+        if config.has_ipam() {
+            ipam::del(attachment)?;
+        }
+        if config.macspoofchk {
+            guards::remove()?;
+        }
+        if config.ip_masq {
+            masquerade::remove()?;
+        }
+        Ok(())
+    }
+
+    fn check(attachment: &Attachment) -> Result<(), CniError> {
+        let config = Config::read(attachment)?;
+        let ifname = attachment.id().ifname;
+        if config.has_ipam {
+            ipam::check(attachment)?;
+        }
+        let result = attachment
+            .prev_result()
+            .ok_or_else(|| CniError::config("key \"prevResult\": required for CHECK, and missing"))?;
+        let (host, container) = (links::host()?, links::container()?);
+        let bridge = device::find(&host, &config.bridge)?;
+        let named = |sandbox: &Sandbox, name: &str| {
+            result.interfaces.iter().any(|interface| interface.sandbox == *sandbox && interface.name == name)
+        };
+        if !named(&Sandbox::Host, &config.bridge) {
+            return Err(CniError::changed(format!("check bridge {}: prevResult does not list it", config.bridge)));
+        }
+        let far = container.link(&ifname)?;
+        let far_info = far.describe()?;
+        interface::check_link(&far_info, "veth", &result)?;
+        let near = port::of(&host, &result.interfaces, &far_info, &bridge.describe()?)?;
+        port::check(&near, &config)?;
+        let ours: Vec<_> =
+            result.ips.iter().filter(|ip| ip.interface == Some(CONTAINER_INTERFACE)).cloned().collect();
+        interface::check_addresses(&far, &ifname, &ours)?;
+        interface::check_routes(&far, &ifname, &result)?;
+        if config.masquerades {
+            let entries = masquerade::list()?;
+            for ip in &ours {
+                if !entries.iter().any(|entry| entry.source == ip.address.address) {
+                    let address = IpNet::from(ip.address).addr();
+                    return Err(CniError::changed(format!("check masquerading: {address} is not masqueraded")));
+                }
+            }
+        }
+        if let (true, Some(mac)) = (config.guards_mac, far_info.mac)
+            && !guards::present(&near, mac)?
+        {
+            return Err(CniError::changed(format!("check the guard of {ifname}: it is missing")));
+        }
+        Ok(())
+    }
+
+    fn gc(network: &Network) -> Result<(), CniError> {
+        let config: NetworkConfig = read_config(network)?;
+        if config.has_ipam() { ipam::gc(network) } else { Ok(()) }
+    }
+
+    fn status(network: &Network) -> Result<(), CniError> {
+        let config = Config::check(read_config(network)?, None)?;
+        if let Some(bridge) = present(links::host()?.link(&config.bridge))? {
+            device::require_bridge(&config.bridge, &bridge.describe()?)
+                .map_err(|error| CniError { code: CniError::UNAVAILABLE, ..error })?;
+        }
+        if config.has_ipam { ipam::status(network) } else { Ok(()) }
+    }
+}
+
+/// Asks the IPAM plugin.
+fn addresses(attachment: &Attachment) -> Result<CniResult, CniError> {
+    let answer = ipam::add(attachment)?;
+    if answer.ips.is_empty() {
+        return Err(CniError::config("IPAM plugin returned missing IP config: it has to hand out an address"));
+    }
+    let mut ips = answer.ips;
+    for ip in &mut ips {
+        ip.interface = Some(CONTAINER_INTERFACE);
+    }
+    Ok(CniResult { interfaces: Vec::new(), ips, routes: answer.routes, dns: answer.dns })
+}
+
+fn without_addresses() -> CniResult {
+    CniResult { interfaces: Vec::new(), ips: Vec::new(), routes: Vec::new(), dns: Dns::none() }
+}
+
+/// Settings of the container's end that have to be there before its addresses.
+fn settings(far: &links::Link, config: &Config) -> Result<(), CniError> {
+    let dad = if config.detects_duplicates { "1" } else { "0" };
+    if config.detects_duplicates {
+        interface::optional(sysctls::set(far, IpFamily::Ipv6, "enhanced_dad", "1"))?;
+    }
+    interface::optional(sysctls::set(far, IpFamily::Ipv6, "accept_dad", dad))?;
+    interface::optional(sysctls::set(far, IpFamily::Ipv4, "arp_notify", "1"))
+}
+
+/// None for what does not exist.
+fn present<T>(found: Result<T, NetError>) -> Result<Option<T>, NetError> {
+    match found {
+        Ok(value) => Ok(Some(value)),
+        Err(NetError::NotFound(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,198 @@
+//! What every interface plugin does to the container's link: addresses and
+//! routes of a result, and comparing them with the kernel's.
+
+use std::net::IpAddr;
+
+use crate::net::addresses;
+use crate::net::links::{self, Link, LinkInfo, Netns};
+use crate::net::routes::{self, Route as KernelRoute};
+use crate::net::sysctls;
+use crate::net::types::{IpFamily, NetError};
+use crate::types::{CniResult, Interface, IpConfig, Route, Sandbox};
+use crate::{CniError, IpNet, mac};
+
+/// rtnetlink(7): a route to anywhere.
+const SCOPE_UNIVERSE: u8 = 0;
+/// rtnetlink(7): a route to what is on the link itself.
+const SCOPE_LINK: u8 = 253;
+/// The main routing table.
+const TABLE_MAIN: u32 = 254;
+/// The metric of IPv6 routes that name none.
+const IPV6_METRIC: u32 = 1024;
+
+/// How long addresses may take to be confirmed as unique, in milliseconds.
+const SETTLE_TIME: u32 = 10_000;
+
+/// Gives `link` the addresses, brings it up and adds the routes.
+///
+/// Addresses come first, because the kernel announces (`arp_notify`) those
+/// that are there when the link comes up.
+pub fn configure(netns: &Netns, link: &Link, name: &str, result: &CniResult) -> Result<(), CniError> {
+    let has_ipv6 = result.ips.iter().any(|ip| is_ipv6(ip));
+    if has_ipv6 {
+        allow_ipv6(netns, link, name)?;
+    }
+    for ip in &result.ips {
+        addresses::add(link, ip.address)?;
+    }
+    // Addresses stay when the link goes down for a moment.
+    optional(sysctls::set(link, IpFamily::Ipv6, "keep_addr_on_down", "1"))?;
+    link.set_up(true)?;
+    if has_ipv6 {
+        // Routes by a gateway need a source address that may be used.
+        addresses::settle(link, SETTLE_TIME)?;
+    }
+    add_routes(link, result)
+}
+
+/// Adds the routes of a result; those without a gateway of their own go by
+/// that of the first address of their family.
+pub fn add_routes(link: &Link, result: &CniResult) -> Result<(), CniError> {
+    for route in &result.routes {
+        add_route(link, &kernel_route(route, &result.ips))?;
+    }
+    Ok(())
+}
+
+/// Adds a route; the first one of several to the same destination wins.
+pub fn add_route(link: &Link, route: &KernelRoute) -> Result<(), CniError> {
+    match routes::add(link, *route) {
+        Err(NetError::AlreadyExists(_)) => Ok(()),
+        added => Ok(added?),
+    }
+}
+
+/// Images for containers often turn IPv6 off, for all links or for new ones.
+fn allow_ipv6(netns: &Netns, link: &Link, name: &str) -> Result<(), CniError> {
+    let lo = netns.link("lo")?;
+    for (link, name) in [(&lo, "lo"), (link, name)] {
+        match sysctls::get(link, IpFamily::Ipv6, "disable_ipv6") {
+            Ok(value) if value == "0" => {}
+            Ok(_) => sysctls::set(link, IpFamily::Ipv6, "disable_ipv6", "0")?,
+            Err(NetError::NotFound(_)) => {
+                return Err(CniError::new(
+                    CniError::KERNEL,
+                    format!("give {name} an IPv6 address: this kernel has no IPv6"),
+                )
+                .details("boot the node with IPv6, or remove the IPv6 ranges from the network configuration"));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Lets a setting be missing, as all of IPv6's are on kernels without it.
+pub fn optional(result: Result<(), NetError>) -> Result<(), CniError> {
+    match result {
+        Err(NetError::NotFound(_)) => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// The route as the kernel takes it: without a gateway of its own, the one of
+/// the first address of the family.
+fn kernel_route(route: &Route, ips: &[IpConfig]) -> KernelRoute {
+    let is_ipv4 = IpNet::from(route.destination).addr().is_ipv4();
+    let scope = route.scope.and_then(|scope| u8::try_from(scope).ok());
+    let of_family = |ip: &&IpConfig| is_ipv6(ip) != is_ipv4;
+    let gateway = match (route.gateway, scope) {
+        (Some(gateway), _) => Some(gateway),
+        // What is on the link has no gateway.
+        (None, Some(scope)) if scope >= SCOPE_LINK => None,
+        (None, _) => ips.iter().filter(of_family).find_map(|ip| ip.gateway),
+    };
+    KernelRoute {
+        destination: route.destination,
+        gateway,
+        source: None,
+        scope: scope.unwrap_or(if gateway.is_some() || !is_ipv4 { SCOPE_UNIVERSE } else { SCOPE_LINK }),
+        table: route.table,
+        priority: route.priority,
+        mtu: route.mtu,
+        advmss: route.advmss,
+    }
+}
+
+fn is_ipv6(ip: &IpConfig) -> bool {
+    IpNet::from(ip.address).addr().is_ipv6()
+}
+
+/// Deletes the container's link, if it and the container are still there.
+pub fn remove(ifname: &str) -> Result<(), CniError> {
+    let removed = links::container().and_then(|container| container.link(ifname)).and_then(|link| link.remove());
+    match removed {
+        Err(NetError::NotFound(_)) => Ok(()),
+        removed => Ok(removed?),
+    }
+}
+
+/// How a result lists a link.
+pub fn described(link: &Link, sandbox: Sandbox) -> Result<Interface, CniError> {
+    let info = link.describe()?;
+    Ok(Interface { name: info.name, mac: mac::text(info.mac), mtu: Some(info.mtu), sandbox })
+}
+
+/// Fails unless the container's link is what the result says.
+pub fn check_link(info: &LinkInfo, kind: &str, result: &CniResult) -> Result<(), CniError> {
+    let ifname = &info.name;
+    let listed = |interface: &&Interface| interface.name == *ifname && interface.sandbox == Sandbox::Container;
+    let expected = result
+        .interfaces
+        .iter()
+        .find(listed)
+        .ok_or_else(|| CniError::changed(format!("check {ifname}: prevResult does not list it")))?;
+    if info.kind.as_deref() != Some(kind) {
+        return Err(CniError::changed(format!("check {ifname}: it is not a {kind} link any more")));
+    }
+    let mac = mac::text(info.mac);
+    if !expected.mac.is_empty() && expected.mac != mac {
+        return Err(CniError::changed(format!("check {ifname}: its hardware address is {mac}, not {}", expected.mac)));
+    }
+    Ok(())
+}
+
+/// Fails unless the link has the addresses of the result.
+pub fn check_addresses(link: &Link, name: &str, ips: &[IpConfig]) -> Result<(), CniError> {
+    let present: Vec<IpNet> = addresses::list(link, None)?.into_iter().map(|address| address.prefix.into()).collect();
+    for ip in ips {
+        let expected = IpNet::from(ip.address);
+        if !present.contains(&expected) {
+            return Err(CniError::changed(format!("check addresses of {name}: {expected} is missing")));
+        }
+    }
+    Ok(())
+}
+
+/// Fails unless there are the routes of the result.
+pub fn check_routes(link: &Link, name: &str, result: &CniResult) -> Result<(), CniError> {
+    for family in [IpFamily::Ipv4, IpFamily::Ipv6] {
+        let of_family = |route: &&Route| IpFamily::from(IpAddr::from(route.destination.address)) == family;
+        let expected: Vec<&Route> = result.routes.iter().filter(of_family).collect();
+        if expected.is_empty() {
+            continue;
+        }
+        let present = routes::list(link, family)?;
+        for route in expected {
+            let wanted = kernel_route(route, &result.ips);
+            if !present.iter().any(|there| is_same(there, &wanted, family)) {
+                let destination = IpNet::from(route.destination);
+                return Err(CniError::changed(format!("check routes of {name}: the one to {destination} is missing")));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_same(one: &KernelRoute, other: &KernelRoute, family: IpFamily) -> bool {
+    let default_metric = if family == IpFamily::Ipv6 { IPV6_METRIC } else { 0 };
+    let key = |route: &KernelRoute| {
+        (
+            route.destination,
+            route.gateway,
+            route.table.unwrap_or(TABLE_MAIN),
+            route.priority.filter(|&metric| metric != 0).unwrap_or(default_metric),
+        )
+    };
+    key(one) == key(other)
+}

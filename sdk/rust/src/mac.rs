@@ -1,0 +1,38 @@
+//! Hardware addresses as text.
+
+use crate::CniError;
+use crate::bindings::platform::weir::net::types::MacAddress;
+
+/// Reads six bytes in hexadecimal, with `:` or `-` between them.
+pub fn parse(text: &str) -> Result<MacAddress, CniError> {
+    let refuse = || CniError::config(format!("hardware address {text:?}: expected one as 02:00:00:00:00:01"));
+    let parts: Vec<&str> = text.split([':', '-']).collect();
+    let bytes: Vec<u8> = parts
+        .iter()
+        .filter(|part| part.len() == 2)
+        .map(|part| u8::from_str_radix(part, 16).map_err(|_| refuse()))
+        .collect::<Result<_, _>>()?;
+    match bytes[..] {
+        [a, b, c, d, e, f] if parts.len() == 6 => Ok((a, b, c, d, e, f)),
+        _ => Err(refuse()),
+    }
+}
+
+/// Writes an address; nothing for a link that has none.
+pub fn text(mac: Option<MacAddress>) -> String {
+    mac.map(|(a, b, c, d, e, f)| format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_six_bytes() {
+        assert_eq!(parse("02:00-0A:ff:00:01").unwrap(), (2, 0, 10, 255, 0, 1));
+        assert_eq!(text(Some((2, 0, 10, 255, 0, 1))), "02:00:0a:ff:00:01");
+        for bad in ["", "02:00:00:00:00", "2:0:0:0:0:1", "02:00:00:00:00:zz", "02:00:00:00:00:00:01", "+2:00:00:00:00:01"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! The veth pair that connects a container with the node.
+
+use crate::host::random;
+use crate::net::links::{Link, Netns, VethEnd};
+use crate::net::sysctls;
+use crate::net::types::{IpFamily, NetError};
+use crate::{CniError, interface};
+
+/// How many random names are tried.
+const NAME_TRIES: usize = 10;
+
+/// A connected container.
+pub struct Pair {
+    /// The node's end, up.
+    pub near: Link,
+    /// The container's end, still down, so that settings can be made first.
+    pub far: Link,
+}
+
+/// A name as the reference plugins give: `veth` and eight hexadecimal digits.
+pub fn random_name() -> String {
+    let digits = random::bytes(4);
+    digits.iter().fold("veth".to_owned(), |name, byte| format!("{name}{byte:02x}"))
+}
+
+/// Makes the pair; with `bridge` the node's end becomes a port of it. `mtu` 0
+/// leaves the choice to the kernel.
+pub fn connect(
+    host: &Netns,
+    container: &Netns,
+    far: &VethEnd,
+    mtu: u32,
+    bridge: Option<&Link>,
+) -> Result<Pair, CniError> {
+    let ifname = &far.name;
+    if let Ok(link) = container.link(ifname) {
+        let kind = link.describe()?.kind.unwrap_or_default();
+        return Err(CniError::config(format!(
+            "container veth name provided ({ifname}) already exists: there is a {kind} link of that name in the container"
+        ))
+        .details("delete the attachment that made it, or name another interface (CNI_IFNAME)"));
+    }
+    let mut tries = 0;
+    let (near, far) = loop {
+        let near = VethEnd { name: random_name(), mac: None, up: true };
+        match host.create_veth(&near, far, container, mtu, bridge) {
+            Err(NetError::AlreadyExists(_)) if tries < NAME_TRIES => tries += 1,
+            created => break created?,
+        }
+    };
+    refuse_router_advertisements(&near)?;
+    Ok(Pair { near, far })
+}
+
+/// Turns off what would let a container configure the node (CVE-2020-10749).
+pub fn refuse_router_advertisements(link: &Link) -> Result<(), CniError> {
+    interface::optional(sysctls::set(link, IpFamily::Ipv6, "accept_ra", "0"))
+}
