@@ -40,6 +40,7 @@ fn main() -> Result<()> {
     // Beside the outer build's directories, not in them: cargo locks those.
     let target_dir = out.ancestors().nth(4).context("OUT_DIR is not below a target directory")?.join("guests");
     let plugins = plugins(root)?;
+    ensure_target(root)?;
     build(root, &target_dir, &plugins)?;
 
     let mut settings = settings();
@@ -76,6 +77,22 @@ fn plugins(root: &Path) -> Result<Vec<Plugin>> {
     ensure!(!plugins.is_empty(), "no crate in plugins/ has package.metadata.weir");
     plugins.sort_by(|one, other| one.kind.cmp(&other.kind));
     Ok(plugins)
+}
+
+/// Has rustup bring what plugins are built for. It does so by itself where it
+/// installs the toolchain, but not for a toolchain that is already there.
+fn ensure_target(root: &Path) -> Result<()> {
+    let rustc = env::var("RUSTC")?;
+    let output = Command::new(rustc).args(["--print", "target-libdir", "--target", GUEST_TARGET]).output()?;
+    if Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir() {
+        return Ok(());
+    }
+    let added = Command::new("rustup").args(["target", "add", GUEST_TARGET]).current_dir(root).status();
+    ensure!(
+        added.is_ok_and(|status| status.success()),
+        "the toolchain lacks {GUEST_TARGET}, for which plugins are built: rustup target add {GUEST_TARGET}"
+    );
+    Ok(())
 }
 
 fn build(root: &Path, target_dir: &Path, plugins: &[Plugin]) -> Result<()> {

@@ -6,12 +6,14 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
-
 use crate::failure::{Failure, code};
 use crate::journal::{Inverse, Journal, Key};
 use crate::node::Node;
 use crate::request::{Command, Request};
+use crate::trace::Operation;
+
+/// How long a call waits for another one for the same attachment.
+pub(crate) const JOURNAL_LOCK_WAIT: Duration = Duration::from_secs(10);
 
 /// More changes than this are no attachment but a runaway plugin.
 const CHANGE_LIMIT: u32 = 4096;
@@ -26,22 +28,6 @@ pub(crate) struct Call {
     pub(crate) journal: RefCell<Option<Journal>>,
     deadline: Instant,
     changes: Cell<u32>,
-    operations: RefCell<Vec<Operation>>,
-}
-
-/// What one operation of a plugin did.
-#[derive(Debug, Serialize, serde::Deserialize)]
-pub(crate) struct Operation {
-    /// The plugin's type.
-    pub(crate) plugin: String,
-    /// The operation's name in the contract.
-    pub(crate) operation: String,
-    /// What it was done to.
-    pub(crate) object: String,
-    /// `done`, or why not.
-    pub(crate) outcome: String,
-    /// How long it took, in microseconds.
-    pub(crate) micros: u64,
 }
 
 /// The reason for ending a plugin, on its way through the sandbox.
@@ -68,7 +54,6 @@ impl Call {
             journal: RefCell::new(None),
             deadline,
             changes: Cell::new(0),
-            operations: RefCell::new(Vec::new()),
         })
     }
 
@@ -158,6 +143,18 @@ impl Call {
         }
     }
 
+    /// Picks out of the attachment's journal what earlier calls and this one
+    /// did; none if there is no journal.
+    pub(crate) fn journaled<T>(&self, pick: impl Fn(&Inverse) -> Option<T>) -> Result<Option<Vec<T>>, Failure> {
+        let of = |journal: &Journal| journal.pending(false).iter().filter_map(|(_, inverse)| pick(inverse)).collect();
+        if let Some(journal) = self.journal.borrow().as_ref() {
+            return Ok(Some(of(journal)));
+        }
+        // CHECK changes nothing, so it has none open.
+        let directory = self.node.paths().attachments();
+        Ok(Journal::open(&directory, &self.key.name(), JOURNAL_LOCK_WAIT)?.as_ref().map(of))
+    }
+
     /// Tells the journal, during DEL, that changes are undone.
     pub(crate) fn settle(&self, is_undone: impl Fn(&Inverse) -> bool) {
         if let Some(journal) = self.journal.borrow_mut().as_mut() {
@@ -165,6 +162,7 @@ impl Call {
         }
     }
 
+    /// Adds an operation to the trace, if anybody wants one.
     pub(crate) fn note<T, E: fmt::Display>(
         &self,
         plugin: &str,
@@ -173,31 +171,14 @@ impl Call {
         result: &Result<T, E>,
         started: Instant,
     ) {
-        if self.request.environment.trace.is_none() {
-            return;
-        }
-        self.operations.borrow_mut().push(Operation {
+        let Some(trace) = &self.request.environment.trace else { return };
+        trace.add(Operation {
             plugin: plugin.to_owned(),
             operation: operation.to_owned(),
             object,
-            outcome: result.as_ref().map_or_else(ToString::to_string, |_| "done".to_owned()),
-            micros: started.elapsed().as_micros().try_into().unwrap_or(u64::MAX),
+            refusal: result.as_ref().err().map(ToString::to_string),
+            time: started.elapsed(),
         });
-    }
-
-    /// Writes the operations to the file that `WEIR_TRACE` names.
-    pub(crate) fn write_trace(&self) {
-        let Some(path) = &self.request.environment.trace else { return };
-        let lines: String = self
-            .operations
-            .borrow()
-            .iter()
-            .filter_map(|operation| serde_json::to_string(operation).ok())
-            .map(|line| line + "\n")
-            .collect();
-        if let Err(error) = std::fs::write(path, lines) {
-            eprintln!("weir: write the trace {}: {error}", path.display());
-        }
     }
 
     #[cfg(debug_assertions)]

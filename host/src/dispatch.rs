@@ -6,21 +6,18 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use wasmtime::Engine;
 
-use crate::call::Call;
+use crate::call::{Call, JOURNAL_LOCK_WAIT};
 use crate::capability;
 use crate::catalog::{self, Bundled};
 use crate::engine;
 use crate::failure::{Failure, code};
 use crate::gc;
-use crate::journal::{self, Header, Journal, Key, roll_back};
+use crate::journal::{Header, Journal, Key, roll_back};
 use crate::netns::{NetnsError, NetnsFile};
 use crate::node::Node;
 use crate::request::{Command, Request};
 use crate::result::CniResult;
 use crate::role::{InterfacePlugin, IpamPlugin};
-
-/// How long a call waits for another one for the same attachment.
-const JOURNAL_LOCK_WAIT: Duration = Duration::from_secs(10);
 
 /// Time that cleaning up has of its own, when the call's has run out.
 const CLEAN_UP_TIME: Duration = Duration::from_secs(15);
@@ -30,6 +27,11 @@ const CLEAN_UP_TIME: Duration = Duration::from_secs(15);
 enum Role {
     Interface,
     Ipam,
+}
+
+/// Whether there is a component for a plugin type.
+pub fn serves(kind: &str) -> bool {
+    catalog::find(kind).is_some()
 }
 
 /// Serves a call. There is a result for ADD only.
@@ -52,15 +54,13 @@ pub fn serve(request: Request) -> Result<Option<Value>, Failure> {
     };
     let node = Node::new(container, request.environment.paths.clone(), deadline)?;
     let call = Call::new(request, node, key, deadline);
-    let answer = match command {
+    match command {
         Command::Add => add(&call, selected),
         Command::Del => del(&call, selected).map(|()| None),
         Command::Gc => gc::collect(&call, || run(&call, selected).map(drop)).map(|()| None),
         Command::Check | Command::Status => run(&call, selected).map(|_| None),
         Command::Version => Ok(Some(crate::reply::versions())),
-    };
-    call.write_trace();
-    answer
+    }
 }
 
 /// Opens the container's namespace. It may be missing for DEL; for ADD and DEL
@@ -236,9 +236,4 @@ pub(crate) fn clean(directory: &std::path::Path, name: &str, call: &Call) -> Res
         Some(failure) => Err(failure),
         None => journal.remove(),
     }
-}
-
-/// Names of all journals.
-pub(crate) fn journals(directory: &std::path::Path) -> Result<Vec<String>, Failure> {
-    journal::list(directory)
 }

@@ -26,8 +26,6 @@ pub(crate) mod code {
     pub(crate) const HOST_NETNS: u32 = 8;
     /// Try again later.
     pub(crate) const TRY_AGAIN: u32 = 11;
-    /// The plugin cannot serve ADD.
-    pub(crate) const UNAVAILABLE: u32 = 50;
     /// A plugin asked for something that it may not do.
     pub(crate) const DENIED: u32 = 100;
     /// A plugin trapped.
@@ -152,6 +150,12 @@ impl From<LeaseError> for Failure {
 
 impl From<FirewallError> for Failure {
     fn from(error: FirewallError) -> Self {
-        Self::new(code::KERNEL, error.to_string())
+        let code = match &error {
+            FirewallError::Kernel { .. } | FirewallError::Unsupported { .. } => code::KERNEL,
+            FirewallError::Invalid { .. } => code::CONFIG,
+            FirewallError::TimedOut { .. } => code::DEADLINE,
+            FirewallError::Socket { .. } => code::IO,
+        };
+        Self::new(code, error.to_string())
     }
 }

@@ -6,6 +6,7 @@
 //! `nft list table inet weir` tells who asked for what. Many weir processes
 //! work on the tables at the same time; nothing here relies on being alone.
 
+mod attribute;
 mod batch;
 mod channel;
 mod comment;

@@ -11,5 +11,5 @@ mod file;
 mod undo;
 
 pub(crate) use entry::{Inverse, Side};
-pub(crate) use file::{Header, Journal, Key, list};
+pub(crate) use file::{Entry, Header, Journal, Key, State, list, look};
 pub(crate) use undo::roll_back;

@@ -15,11 +15,9 @@ mod delegate;
 pub mod dispatch;
 mod engine;
 mod failure;
-#[allow(dead_code)]
 mod firewall;
 mod gc;
 mod journal;
-#[allow(dead_code)]
 mod leases;
 mod netlink;
 mod netns;
@@ -30,6 +28,7 @@ pub mod request;
 pub mod result;
 mod role;
 mod session;
+mod trace;
 pub mod version;
 mod wit;
 

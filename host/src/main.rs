@@ -14,7 +14,7 @@ fn main() -> ExitCode {
         .and_then(|path| Path::new(&path).file_name().map(|name| name.to_string_lossy().into_owned()))
         .unwrap_or_else(|| "weir".to_owned());
     match Environment::read(called_as.clone()) {
-        Ok(None) if called_as == "weir" => cli::run(),
+        Ok(None) if !dispatch::serves(&called_as) => cli::run(),
         Ok(None) => {
             eprintln!(
                 "weir's CNI plugin {called_as}\nCNI protocol versions supported: {}",

@@ -19,6 +19,11 @@ impl Paths {
         }
     }
 
+    /// Directories of their own below `directory`, for a trial.
+    pub(crate) fn below(directory: &Path) -> Self {
+        Self { state: directory.join("state"), leases: directory.join("leases") }
+    }
+
     /// The journal: one file per attachment and plugin.
     pub(crate) fn attachments(&self) -> PathBuf {
         self.state.join("attachments")

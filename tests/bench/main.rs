@@ -1,2 +1,250 @@
-//! x
-fn main(){}
+//! What a call costs, beside the native plugins in the same loop, and beside
+//! the kernel's own floor.
+//!
+//! `cargo bench -p weir [-- FILTER]`; `WEIR_BENCH_ROUNDS` sets the number of
+//! rounds of each case. Whole processes are measured: wall time, processor
+//! time and peak memory as the kernel accounts them.
+
+#![allow(clippy::disallowed_methods, reason = "benchmarks run programs and read the environment")]
+
+mod floor;
+mod measure;
+mod table;
+
+#[path = "../lab.rs"]
+#[allow(dead_code, reason = "benchmarks use a part of the lab")]
+mod lab;
+
+use std::env;
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use crate::lab::{Call, Lab, Plugins, isolation};
+use crate::measure::{Cost, Samples};
+use crate::table::Report;
+
+/// Rounds of each case.
+const ROUNDS: usize = 120;
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    if let [mode, rest @ ..] = arguments.as_slice()
+        && mode == "--floor"
+    {
+        return floor::run(rest);
+    }
+    isolation::enter()?;
+    let rounds = env::var("WEIR_BENCH_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(ROUNDS);
+    let filter = arguments.first().cloned().unwrap_or_default();
+    let mut report = Report::default();
+    let bench = Bench { rounds, filter };
+    bench.run(&mut report)?;
+    println!("{report}");
+    Ok(())
+}
+
+struct Bench {
+    rounds: usize,
+    filter: String,
+}
+
+/// The two sides of every comparison.
+struct Sides {
+    weir: Lab,
+    native: Lab,
+}
+
+impl Sides {
+    fn new(containers: usize) -> Result<Self> {
+        let lab = |plugins| {
+            let mut lab = Lab::new(plugins)?;
+            for number in 0..containers {
+                lab.add_container_as(&format!("bench{number}"), lab::Handle::BindMount)?;
+            }
+            anyhow::Ok(lab)
+        };
+        Ok(Self { weir: lab(Plugins::Weir)?, native: lab(Plugins::native()?)? })
+    }
+
+    fn both(&self) -> [&Lab; 2] {
+        [&self.weir, &self.native]
+    }
+}
+
+fn bridge(extra: Value) -> Value {
+    let mut config = json!({
+        "cniVersion": "0.4.0", "name": "bench", "type": "bridge", "bridge": "cni0", "isGateway": true,
+        "ipam": {"type": "host-local", "subnet": "10.244.0.0/16", "routes": [{"dst": "0.0.0.0/0"}]},
+    });
+    for (key, value) in extra.as_object().into_iter().flatten() {
+        config[key] = value.clone();
+    }
+    config
+}
+
+impl Bench {
+    fn run(&self, report: &mut Report) -> Result<()> {
+        self.attach("bridge + host-local", &bridge(json!({})), true, report)?;
+        self.attach("the same with ipMasq", &bridge(json!({"ipMasq": true})), false, report)?;
+        for leases in [0, 5_000, 50_000] {
+            self.host_local(leases, report)?;
+        }
+        self.version(report)?;
+        self.pool(report)
+    }
+
+    fn skips(&self, name: &str) -> bool {
+        !name.contains(&self.filter)
+    }
+
+    /// ADD and DEL of one container, again and again.
+    fn attach(&self, name: &str, config: &Value, with_floor: bool, report: &mut Report) -> Result<()> {
+        if self.skips(name) {
+            return Ok(());
+        }
+        let sides = Sides::new(1)?;
+        let mut samples: [[Samples; 2]; 2] = Default::default();
+        let mut floor: [Samples; 2] = Default::default();
+        let floor_lab = with_floor.then(|| floor::lab()).transpose()?;
+        for round in 0..=self.rounds {
+            for (lab, samples) in sides.both().into_iter().zip(&mut samples) {
+                for (command, samples) in ["ADD", "DEL"].into_iter().zip(samples) {
+                    let call = lab.call_for("bridge", command, &lab.containers[0], "eth0").config(config);
+                    let cost = measure::call(lab, &call)?;
+                    // The first round makes the bridge and the tables.
+                    if round > 0 {
+                        samples.add(cost);
+                    }
+                }
+            }
+            if let Some(lab) = &floor_lab {
+                for (command, samples) in ["add", "del"].into_iter().zip(&mut floor) {
+                    let cost = floor::measure(lab, command)?;
+                    if round > 0 {
+                        samples.add(cost);
+                    }
+                }
+            }
+        }
+        let [[weir_add, weir_del], [native_add, native_del]] = &samples;
+        let [floor_add, floor_del] = &floor;
+        let floor_of = |samples| with_floor.then_some(samples);
+        report.compare(&format!("{name}: ADD"), weir_add, native_add, floor_of(floor_add));
+        report.compare(&format!("{name}: DEL"), weir_del, native_del, floor_of(floor_del));
+        Ok(())
+    }
+
+    /// The IPAM plugin alone, with leases of others in its pool.
+    fn host_local(&self, leases: u32, report: &mut Report) -> Result<()> {
+        let name = format!("host-local, {leases} leases");
+        if self.skips(&name) {
+            return Ok(());
+        }
+        let sides = Sides::new(1)?;
+        let config = bridge(json!({}));
+        for lab in sides.both() {
+            let directory = lab.leases("bench");
+            fs::create_dir_all(&directory)?;
+            for number in 0..leases {
+                let address = std::net::Ipv4Addr::from_bits(0x0af4_0002 + number);
+                fs::write(directory.join(address.to_string()), format!("other{number}\r\neth0"))?;
+            }
+            let last = std::net::Ipv4Addr::from_bits(0x0af4_0001 + leases);
+            fs::write(directory.join("last_reserved_ip.0"), last.to_string())?;
+        }
+        let rounds = if leases > 10_000 { self.rounds.min(30) } else { self.rounds };
+        let mut samples: [[Samples; 2]; 2] = Default::default();
+        for round in 0..=rounds {
+            for (lab, samples) in sides.both().into_iter().zip(&mut samples) {
+                for (command, samples) in ["ADD", "DEL"].into_iter().zip(samples) {
+                    let call = lab.call_for("host-local", command, &lab.containers[0], "eth0").config(&config);
+                    let cost = measure::call(lab, &call)?;
+                    if round > 0 {
+                        samples.add(cost);
+                    }
+                }
+            }
+        }
+        let [[weir_add, weir_del], [native_add, native_del]] = &samples;
+        report.compare(&format!("{name}: ADD"), weir_add, native_add, None);
+        report.compare(&format!("{name}: DEL"), weir_del, native_del, None);
+        Ok(())
+    }
+
+    fn version(&self, report: &mut Report) -> Result<()> {
+        if self.skips("VERSION") {
+            return Ok(());
+        }
+        let sides = Sides::new(0)?;
+        let mut samples: [Samples; 2] = Default::default();
+        for _ in 0..self.rounds {
+            for (lab, samples) in sides.both().into_iter().zip(&mut samples) {
+                let call = lab.call("bridge", "VERSION").input(r#"{"cniVersion":"1.0.0"}"#);
+                samples.add(measure::call(lab, &call)?);
+            }
+        }
+        let [weir, native] = &samples;
+        report.compare("VERSION", weir, native, None);
+        Ok(())
+    }
+
+    /// Many containers at once: wall time of all of them, for each operation.
+    fn pool(&self, report: &mut Report) -> Result<()> {
+        const CONTAINERS: usize = 50;
+        const WORKERS: usize = 8;
+        if self.skips("50 by a pool of 8") {
+            return Ok(());
+        }
+        let sides = Sides::new(CONTAINERS)?;
+        let config = bridge(json!({}));
+        let mut samples: [[Samples; 2]; 2] = Default::default();
+        for round in 0..=self.rounds.div_ceil(20) {
+            for (lab, samples) in sides.both().into_iter().zip(&mut samples) {
+                for (command, samples) in ["ADD", "DEL"].into_iter().zip(samples) {
+                    let calls: Vec<Call> = lab
+                        .containers
+                        .iter()
+                        .map(|container| lab.call_for("bridge", command, container, "eth0").config(&config))
+                        .collect();
+                    let started = Instant::now();
+                    let costs = in_parallel(lab, &calls, WORKERS)?;
+                    let each = |total: Duration| total / u32::try_from(CONTAINERS).unwrap_or(1);
+                    let cost = Cost {
+                        wall: each(started.elapsed()),
+                        cpu: each(costs.iter().map(|cost| cost.cpu).sum()),
+                        peak: costs.iter().map(|cost| cost.peak).max().unwrap_or_default(),
+                    };
+                    if round > 0 {
+                        samples.add(cost);
+                    }
+                }
+            }
+        }
+        let [[weir_add, weir_del], [native_add, native_del]] = &samples;
+        report.compare("50 by a pool of 8: ADD", weir_add, native_add, None);
+        report.compare("50 by a pool of 8: DEL", weir_del, native_del, None);
+        Ok(())
+    }
+}
+
+fn in_parallel(lab: &Lab, calls: &[Call], workers: usize) -> Result<Vec<Cost>> {
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..workers)
+            .map(|worker| {
+                scope.spawn(move || {
+                    let mine = calls.iter().skip(worker).step_by(workers);
+                    mine.map(|call| measure::call(lab, call)).collect::<Result<Vec<Cost>>>()
+                })
+            })
+            .collect();
+        let mut costs = Vec::new();
+        for thread in threads {
+            costs.extend(thread.join().ok().context("a worker panicked")??);
+        }
+        Ok(costs)
+    })
+}

@@ -4,6 +4,7 @@ use wasmtime::component::Resource;
 
 use super::links::{LinkHandle, failure_to_net_error, mac_bytes};
 use crate::call::Served;
+use crate::failure::Failure;
 use crate::journal::Inverse;
 use crate::session::Session;
 use crate::wit::NetError;
@@ -30,19 +31,9 @@ impl guards::Host for Session {
 
     fn remove(&mut self) -> Served<Result<(), NetError>> {
         let owner = self.call.key.name();
-        let mine: Vec<(String, [u8; 6])> = match self.call.journal.borrow().as_ref() {
-            Some(journal) => {
-                let pending = journal.pending(false);
-                let guards = pending.into_iter().filter_map(|(_, inverse)| match inverse {
-                    Inverse::RemoveGuard { port, mac } => Some((port, mac)),
-                    _ => None,
-                });
-                guards.collect()
-            }
-            None => match self.call.node.firewall(|firewall| firewall.guard_owners()) {
-                Ok(all) => all.into_iter().filter(|(tag, ..)| *tag == owner).map(|(_, port, mac)| (port, mac)).collect(),
-                Err(failure) => return Ok(Err(failure_to_net_error(failure))),
-            },
+        let mine = match self.guarded() {
+            Ok(mine) => mine,
+            Err(failure) => return Ok(Err(failure_to_net_error(failure))),
         };
         for (port, mac) in mine {
             let removed = self.call.change(self.plugin, "unguard", port.as_str(), None, || {
@@ -61,5 +52,23 @@ impl guards::Host for Session {
         let port = self.link_of(&link)?.name.clone();
         let present = self.call.node.firewall(|firewall| firewall.guard_present(&port, mac_bytes(mac)));
         Ok(present.map_err(failure_to_net_error))
+    }
+}
+
+impl Session {
+    /// The attachment's guards, as for masquerading.
+    fn guarded(&self) -> Result<Vec<(String, [u8; 6])>, Failure> {
+        let journaled = self.call.journaled(|inverse| match inverse {
+            Inverse::RemoveGuard { port, mac } => Some((port.clone(), *mac)),
+            _ => None,
+        })?;
+        match journaled {
+            Some(guards) => Ok(guards),
+            None => {
+                let owner = self.call.key.name();
+                let all = self.call.node.firewall(|firewall| firewall.guard_owners())?;
+                Ok(all.into_iter().filter(|(tag, ..)| *tag == owner).map(|(_, port, mac)| (port, mac)).collect())
+            }
+        }
     }
 }

@@ -1,9 +1,10 @@
 //! `weir:firewall/masquerade`: hiding containers behind the node.
 
-use ipnet::IpNet;
+use std::net::IpAddr;
 
 use super::links::failure_to_net_error;
 use crate::call::Served;
+use crate::failure::Failure;
 use crate::journal::Inverse;
 use crate::result::Prefix;
 use crate::session::Session;
@@ -28,21 +29,9 @@ impl masquerade::Host for Session {
 
     fn remove(&mut self) -> Served<Result<(), NetError>> {
         let owner = self.call.key.name();
-        // The journal knows the addresses; without one the kernel is asked.
-        let journaled: Option<Vec<_>> = self.call.journal.borrow().as_ref().map(|journal| {
-            let pending = journal.pending(false);
-            let sources = pending.iter().filter_map(|(_, inverse)| match inverse {
-                Inverse::RemoveMasquerade { source } => Some(*source),
-                _ => None,
-            });
-            sources.collect()
-        });
-        let sources = match journaled {
-            Some(sources) => sources,
-            None => match self.call.node.firewall(|firewall| firewall.masquerade_list(&owner)) {
-                Ok(entries) => entries.into_iter().map(|(source, _): (_, IpNet)| source).collect(),
-                Err(failure) => return Ok(Err(failure_to_net_error(failure))),
-            },
+        let sources = match self.masqueraded() {
+            Ok(sources) => sources,
+            Err(failure) => return Ok(Err(failure_to_net_error(failure))),
         };
         for source in sources {
             let removed = self.call.change(self.plugin, "unmasquerade", source.to_string(), None, || {
@@ -59,15 +48,36 @@ impl masquerade::Host for Session {
     fn list(&mut self) -> Served<Result<Vec<Entry>, NetError>> {
         self.call.check_time()?;
         let owner = self.call.key.name();
-        let listed = self.call.node.firewall(|firewall| firewall.masquerade_list(&owner));
-        Ok(listed
-            .map(|entries| {
-                let entry = |(source, direct): (std::net::IpAddr, IpNet)| Entry {
+        let entries = self.masqueraded().and_then(|sources| {
+            let mut entries = Vec::new();
+            for source in sources {
+                let direct = self.call.node.firewall(|firewall| firewall.masquerade_get(&owner, source))?;
+                entries.extend(direct.map(|direct| Entry {
                     source: wit::to_ip(source),
                     direct: wit::to_prefix(Prefix { address: direct.addr(), length: direct.prefix_len() }),
-                };
-                entries.into_iter().map(entry).collect()
-            })
-            .map_err(failure_to_net_error))
+                }));
+            }
+            Ok(entries)
+        });
+        Ok(entries.map_err(failure_to_net_error))
+    }
+}
+
+impl Session {
+    /// The attachment's masqueraded addresses. The journal knows them; without
+    /// one the kernel is asked, which takes longer the more there are.
+    fn masqueraded(&self) -> Result<Vec<IpAddr>, Failure> {
+        let journaled = self.call.journaled(|inverse| match inverse {
+            Inverse::RemoveMasquerade { source } => Some(*source),
+            _ => None,
+        })?;
+        match journaled {
+            Some(sources) => Ok(sources),
+            None => {
+                let owner = self.call.key.name();
+                let entries = self.call.node.firewall(|firewall| firewall.masquerade_list(&owner))?;
+                Ok(entries.into_iter().map(|(source, _)| source).collect())
+            }
+        }
     }
 }

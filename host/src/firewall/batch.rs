@@ -10,8 +10,9 @@ use netlink_packet_netfilter::none::ControlMessage;
 use netlink_packet_netfilter::{
     NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
 };
+use nix::libc::{EAFNOSUPPORT, EEXIST, ENOENT, EOPNOTSUPP};
 
-use super::error::Refusal;
+use super::error::{Cause, Refusal};
 use super::rule::Expression;
 use super::set::Set;
 use super::{TABLE, comment};
@@ -19,7 +20,9 @@ use super::{TABLE, comment};
 /// What a step of a batch is about, to tell what a refusal of it means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
-    /// The table, its base chains, its sets and their rules.
+    /// The table or a base chain. Others may have made it.
+    Shared,
+    /// What is made once: sets and the rules that use them.
     Base,
     /// A network's chain and its rules.
     Network,
@@ -76,6 +79,32 @@ pub(super) struct Refused {
     pub(super) refusal: Refusal,
 }
 
+/// Why a batch failed; none if that was because other processes changed what
+/// it relied on, so that it has to be made anew. `makes_base` tells whether it
+/// was to make the table and all that belongs to it.
+pub(super) fn failure(refused: &[Refused], makes_base: bool) -> Option<Cause> {
+    let is_outrun = refused.iter().any(|refused| match (refused.role, refused.refusal.errno) {
+        // A chain of the same name, but not weir's.
+        (Role::Shared, EEXIST) => false,
+        (_, EEXIST) | (Role::Removal, ENOENT) => true,
+        (Role::Owned | Role::Port, ENOENT) => !makes_base,
+        _ => false,
+    });
+    if is_outrun {
+        return None;
+    }
+    let Refused { role, needs, refusal } = refused.first()?;
+    let refusal = refusal.clone();
+    Some(match (role, refusal.errno) {
+        // What it is to be made in is there, so the kernel does not know what
+        // is to be made.
+        (Role::Shared | Role::Base | Role::Network, ENOENT | EOPNOTSUPP | EAFNOSUPPORT) => {
+            Cause::Unsupported { needs, refusal }
+        }
+        _ => Cause::Kernel(refusal),
+    })
+}
+
 impl Batch {
     pub(super) fn new(family: NetfilterProtoFamily) -> Self {
         Self { family, steps: Vec::with_capacity(2) }
@@ -85,7 +114,7 @@ impl Batch {
     pub(super) fn table(&mut self, text: &str, needs: &'static str) {
         let attributes =
             vec![TableAttribute::Name(TABLE.to_owned()), TableAttribute::UserData(comment::plain(text))];
-        self.push(Role::Base, NfTablesMessage::NewTable(TableMessage { attributes }), NLM_F_CREATE, needs);
+        self.push(Role::Shared, NfTablesMessage::NewTable(TableMessage { attributes }), NLM_F_CREATE, needs);
     }
 
     /// Makes a base chain, unless it is there.
@@ -244,6 +273,26 @@ mod tests {
             headers(&batch.encode(u32::MAX, None)),
             [(16, 1, u32::MAX), (0xa00, 0x401, 0), (0xa05, 5, 1), (17, 1, 2)]
         );
+    }
+
+    #[test]
+    fn only_what_others_did_makes_a_batch_be_made_anew() {
+        let refused =
+            |role, errno| Refused { role, needs: "sense", refusal: Refusal { errno, reason: String::new() } };
+        assert!(failure(&[refused(Role::Base, EEXIST), refused(Role::Network, EEXIST)], true).is_none());
+        assert!(failure(&[refused(Role::Owned, EEXIST)], false).is_none());
+        assert!(failure(&[refused(Role::Network, ENOENT), refused(Role::Owned, ENOENT)], false).is_none());
+        assert!(failure(&[refused(Role::Removal, ENOENT)], true).is_none());
+        assert!(matches!(
+            failure(&[refused(Role::Network, ENOENT)], false),
+            Some(Cause::Unsupported { needs: "sense", .. })
+        ));
+        assert!(matches!(
+            failure(&[refused(Role::Shared, ENOENT), refused(Role::Owned, ENOENT)], true),
+            Some(Cause::Unsupported { .. })
+        ));
+        assert!(matches!(failure(&[refused(Role::Shared, EEXIST)], true), Some(Cause::Kernel(_))));
+        assert!(matches!(failure(&[refused(Role::Owned, nix::libc::ENOSPC)], false), Some(Cause::Kernel(_))));
     }
 
     #[test]

@@ -3,18 +3,18 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::iter;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
-use netlink_packet_netfilter::nftables::{GenAttribute, GenMessage, NfTablesMessage};
-use netlink_packet_netfilter::{
-    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
-};
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer};
+use netlink_packet_netfilter::nftables::{GenMessage, NfTablesMessage};
+use netlink_packet_netfilter::{NetfilterHeader, NetfilterProtoFamily};
 use netlink_sys::{Socket, SocketAddr};
 use nix::libc::{EAGAIN, EINTR, ENOENT, EOPNOTSUPP, ERESTART, MSG_DONTWAIT, MSG_TRUNC};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::attribute::{self, attribute};
 use super::batch::{self, Batch, Outcome};
 use super::error::{Cause, Refusal};
 use super::set::{Element, Set};
@@ -25,7 +25,8 @@ const ANSWER_SIZE: usize = 32 * 1024;
 /// How often a listing is begun again because the rule set changed meanwhile.
 const LISTINGS: usize = 16;
 
-type Answer = NetlinkMessage<NetfilterMessage>;
+/// The attributes of an object of the rule set.
+pub(super) type Object = Vec<u8>;
 
 /// A socket and the time that an operation on it has left.
 pub(super) struct Channel {
@@ -89,13 +90,11 @@ impl Channel {
         let mut refused = Vec::new();
         loop {
             for answer in self.receive()? {
-                let number = answer.header.sequence_number.wrapping_sub(first) as usize;
-                let NetlinkPayload::Error(error) = answer.payload else { continue };
+                let number = answer.number.wrapping_sub(first) as usize;
                 if number > batch.len() {
                     continue;
                 }
-                if error.code.is_some() {
-                    let refusal = Refusal::new(-error.raw_code(), &error.header);
+                if let Content::Refusal(refusal) = answer.content {
                     match number.checked_sub(1) {
                         None => return Ok(Err(refusal)),
                         Some(index) => refused.extend(batch.refused(index, refusal)),
@@ -112,58 +111,68 @@ impl Channel {
     /// were read. An element is none if it, its set or its table is absent.
     pub(super) fn elements<const N: usize>(
         &mut self,
+        family: NetfilterProtoFamily,
         wanted: [(&Set, &[u8]); N],
     ) -> Result<(u32, [Option<Element>; N]), Cause> {
+        let (generation, answers) = self.objects(family, wanted.map(|(set, key)| set.get(key)))?;
+        Ok((generation, answers.map(|answer| Element::read(&answer?).pop())))
+    }
+
+    /// Asks for objects, and for the generation of the rule set before they
+    /// were read. An object is none if it, or what it is in, is absent.
+    pub(super) fn objects<const N: usize>(
+        &mut self,
+        family: NetfilterProtoFamily,
+        wanted: [NfTablesMessage; N],
+    ) -> Result<(u32, [Option<Object>; N]), Cause> {
+        const NFTA_GEN_ID: u16 = 1;
+        let generation = NfTablesMessage::GetGen(GenMessage { attributes: Vec::new() });
+        let mut request = Vec::with_capacity(512);
         loop {
             self.check_time()?;
             let first = self.numbers(N + 1);
-            let mut bytes = Vec::with_capacity(256);
-            let generation = NfTablesMessage::GetGen(GenMessage { attributes: Vec::new() });
-            let unspecified = NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, 0);
-            batch::encode(&mut bytes, unspecified, generation, NLM_F_REQUEST, first);
-            for ((set, key), number) in wanted.iter().zip(1..) {
-                let header = NetfilterHeader::new(set.family, 0, 0);
-                batch::encode(&mut bytes, header, set.get(key), NLM_F_REQUEST, first.wrapping_add(number));
+            request.clear();
+            for (message, number) in iter::once(&generation).chain(&wanted).zip(0..) {
+                let header = NetfilterHeader::new(family, 0, 0);
+                batch::encode(
+                    &mut request,
+                    header,
+                    message.clone(),
+                    NLM_F_REQUEST,
+                    first.wrapping_add(number),
+                );
             }
-            self.send(&bytes)?;
+            self.send(&request)?;
             let mut generation = None;
-            let mut elements = [const { None }; N];
-            let mut passing = false;
+            let mut objects = [const { None }; N];
+            let mut is_passing_by = false;
             let mut missing = N + 1;
             while missing > 0 {
                 for answer in self.receive()? {
-                    let number = answer.header.sequence_number.wrapping_sub(first) as usize;
+                    let number = answer.number.wrapping_sub(first) as usize;
                     if number > N {
                         continue;
                     }
                     missing -= 1;
-                    match answer.payload {
-                        NetlinkPayload::InnerMessage(message) => {
-                            match (inner(message), number.checked_sub(1)) {
-                                (Some(message), None) => generation = generation_of(&message),
-                                (Some(message), Some(index)) => {
-                                    elements[index] = Element::of_message(message).pop()
-                                }
-                                (None, _) => {}
-                            }
+                    match (answer.content, number.checked_sub(1)) {
+                        (Content::Object(object), Some(index)) => objects[index] = Some(object),
+                        (Content::Object(object), None) => {
+                            generation = attribute(&object, NFTA_GEN_ID).and_then(attribute::number);
                         }
-                        NetlinkPayload::Error(error) => match -error.raw_code() {
-                            0 | ENOENT => {}
-                            errno if is_passing(errno) => passing = true,
-                            errno => return Err(whole(Refusal::new(errno, &error.header))),
-                        },
-                        _ => {}
+                        (Content::Refusal(refusal), _) if is_passing(refusal.errno) => is_passing_by = true,
+                        (Content::Refusal(Refusal { errno: ENOENT, .. }), Some(_)) => {}
+                        (Content::Refusal(refusal), _) => return Err(whole(refusal)),
+                        (Content::End, _) => {}
                     }
                 }
             }
-            match generation {
-                Some(generation) if !passing => return Ok((generation, elements)),
-                Some(_) => {}
-                None if passing => {}
-                None => {
-                    return Err(Cause::Socket("the kernel did not tell the rule set's generation".to_owned()));
-                }
+            if is_passing_by {
+                continue;
             }
+            return match generation {
+                Some(generation) => Ok((generation, objects)),
+                None => Err(Cause::Socket("the kernel does not tell the rule set's generation".to_owned())),
+            };
         }
     }
 
@@ -173,8 +182,8 @@ impl Channel {
     pub(super) fn list(&mut self, set: &Set) -> Result<Vec<Element>, Cause> {
         let mut seen = BTreeMap::new();
         for _ in 0..LISTINGS {
-            let (messages, is_complete) = self.dump(set.family, &set.list())?;
-            let elements = messages.into_iter().flat_map(Element::of_message);
+            let (objects, is_complete) = self.dump(set.family, &set.list())?;
+            let elements = objects.iter().flat_map(|object| Element::read(object));
             if is_complete {
                 return Ok(elements.collect());
             }
@@ -188,36 +197,28 @@ impl Channel {
         &mut self,
         family: NetfilterProtoFamily,
         request: &NfTablesMessage,
-    ) -> Result<(Vec<NfTablesMessage>, bool), Cause> {
-        const NLM_F_DUMP_INTR: u16 = 0x10;
+    ) -> Result<(Vec<Object>, bool), Cause> {
         self.check_time()?;
         let first = self.numbers(1);
         let mut bytes = Vec::with_capacity(128);
         let header = NetfilterHeader::new(family, 0, 0);
         batch::encode(&mut bytes, header, request.clone(), NLM_F_REQUEST | NLM_F_DUMP, first);
         self.send(&bytes)?;
-        let mut messages = Vec::new();
+        let mut objects = Vec::new();
         let mut is_complete = true;
         loop {
             for answer in self.receive()? {
-                if answer.header.sequence_number != first {
+                if answer.number != first {
                     continue;
                 }
-                is_complete &= answer.header.flags & NLM_F_DUMP_INTR == 0;
-                let refusal = match answer.payload {
-                    NetlinkPayload::InnerMessage(message) => {
-                        messages.extend(inner(message));
-                        continue;
+                is_complete &= !answer.is_interrupted;
+                match answer.content {
+                    Content::Object(object) => objects.push(object),
+                    Content::End | Content::Refusal(Refusal { errno: ENOENT, .. }) => {
+                        return Ok((objects, is_complete));
                     }
-                    NetlinkPayload::Done(done) if done.code >= 0 => return Ok((messages, is_complete)),
-                    NetlinkPayload::Done(done) => Refusal::new(-done.code, &[]),
-                    NetlinkPayload::Error(error) => Refusal::new(-error.raw_code(), &error.header),
-                    _ => continue,
-                };
-                match refusal.errno {
-                    ENOENT => return Ok((messages, is_complete)),
-                    errno if is_passing(errno) => return Ok((messages, false)),
-                    _ => return Err(whole(refusal)),
+                    Content::Refusal(refusal) if is_passing(refusal.errno) => return Ok((objects, false)),
+                    Content::Refusal(refusal) => return Err(whole(refusal)),
                 }
             }
         }
@@ -284,37 +285,71 @@ fn whole(refusal: Refusal) -> Cause {
     }
 }
 
+/// A message of the kernel's.
+#[derive(Debug, PartialEq, Eq)]
+struct Answer {
+    number: u32,
+    /// Whether the rule set changed during the listing that this is part of.
+    is_interrupted: bool,
+    content: Content,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Content {
+    Object(Object),
+    /// The request is done: an acknowledgement, or the end of a listing.
+    End,
+    Refusal(Refusal),
+}
+
 fn parse(datagram: &[u8]) -> Result<Vec<Answer>, Cause> {
+    const NLM_F_DUMP_INTR: u16 = 0x10;
+    const NETFILTER_HEADER: usize = 4;
     let mut answers = Vec::with_capacity(1);
     let mut rest = datagram;
     while !rest.is_empty() {
-        let answer = Answer::deserialize(rest)
+        let message = NetlinkBuffer::new_checked(rest)
             .map_err(|error| Cause::Socket(format!("the kernel's answer cannot be read: {error}")))?;
-        let length = (answer.header.length as usize).next_multiple_of(4);
-        answers.push(answer);
-        rest = rest.get(length..).unwrap_or_default();
+        let payload = message.payload();
+        let content = match message.message_type() {
+            NLMSG_ERROR | NLMSG_DONE => {
+                let (code, words) = payload.split_first_chunk().unwrap_or((&[0; 4], &[]));
+                match i32::from_ne_bytes(*code) {
+                    0.. => Content::End,
+                    code => Content::Refusal(Refusal::new(code.saturating_neg(), words)),
+                }
+            }
+            _ => Content::Object(payload.get(NETFILTER_HEADER..).unwrap_or_default().to_vec()),
+        };
+        let is_interrupted = message.flags() & NLM_F_DUMP_INTR != 0;
+        answers.push(Answer { number: message.sequence_number(), is_interrupted, content });
+        rest = rest.get((message.length() as usize).next_multiple_of(4)..).unwrap_or_default();
     }
     Ok(answers)
-}
-
-fn inner(message: NetfilterMessage) -> Option<NfTablesMessage> {
-    match message.inner {
-        NetfilterMessageInner::NfTables(message) => Some(message),
-        _ => None,
-    }
-}
-
-fn generation_of(message: &NfTablesMessage) -> Option<u32> {
-    let NfTablesMessage::NewGen(message) = message else { return None };
-    message.attributes.iter().find_map(|attribute| match attribute {
-        GenAttribute::Id(generation) => Some(*generation),
-        _ => None,
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn answers_are_read_one_after_another() {
+        let mut datagram =
+            vec![24, 0, 0, 0, 0x0c, 0x0a, 0x10, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 5, 6, 7, 8];
+        datagram.extend([20, 0, 0, 0, 3, 0, 2, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        datagram.extend([20, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0xfe, 0xff, 0xff, 0xff]);
+        if cfg!(target_endian = "little") {
+            let answer = |number, is_interrupted, content| Answer { number, is_interrupted, content };
+            assert_eq!(
+                parse(&datagram).unwrap(),
+                [
+                    answer(1, true, Content::Object(vec![5, 6, 7, 8])),
+                    answer(2, false, Content::End),
+                    answer(3, false, Content::Refusal(Refusal::new(ENOENT, &[]))),
+                ]
+            );
+        }
+    }
 
     #[test]
     fn an_answer_that_is_cut_off_is_an_error() {

@@ -1,5 +1,7 @@
 //! Why an operation on the packet filter failed.
 
+use super::attribute::{attribute, text};
+
 /// A failed operation, as the operator reads it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FirewallError {
@@ -77,16 +79,9 @@ impl Refusal {
         const REQUEST_HEADER: usize = 16;
         const NLMSGERR_ATTR_MSG: u16 = 1;
         let mut reason = nix::Error::from_raw(errno).desc().to_owned();
-        let mut attributes = rest.get(REQUEST_HEADER..).unwrap_or_default();
-        while let [l0, l1, k0, k1, ..] = *attributes {
-            let length = usize::from(u16::from_ne_bytes([l0, l1]));
-            let Some(value) = attributes.get(4..length) else { break };
-            if u16::from_ne_bytes([k0, k1]) == NLMSGERR_ATTR_MSG {
-                let text = String::from_utf8_lossy(value);
-                reason = format!("{reason}: {}", text.trim_end_matches('\0'));
-                break;
-            }
-            attributes = attributes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        let attributes = rest.get(REQUEST_HEADER..).unwrap_or_default();
+        if let Some(words) = attribute(attributes, NLMSGERR_ATTR_MSG).and_then(text) {
+            reason = format!("{reason}: {words}");
         }
         Self { errno, reason }
     }

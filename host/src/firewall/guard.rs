@@ -3,16 +3,14 @@
 
 use netlink_packet_netfilter::NetfilterProtoFamily;
 use netlink_packet_netfilter::nftables::InetHookNumber;
-use nix::libc::{EEXIST, ENOENT};
 
 use super::Firewall;
-use super::batch::{BaseChain, Batch, Outcome, Refused, Role};
+use super::batch::{self, BaseChain, Batch, Outcome, Role};
 use super::channel::Channel;
 use super::comment::{self, ByteOrder};
 use super::error::{Cause, FirewallError};
-use super::masquerade::refusal_of;
 use super::rule::{self, Expression};
-use super::set::{Set, key_type};
+use super::set::{Element, Set, key_type};
 
 const FAMILY: NetfilterProtoFamily = NetfilterProtoFamily::Bridge;
 const NEEDS_TABLE: &str = "nf_tables for bridges (CONFIG_NF_TABLES_BRIDGE)";
@@ -64,11 +62,6 @@ static ALLOWED: Set = Set {
     number: 2,
 };
 
-/// The comments of guarded ports. The first saves a listing of all guards when
-/// one is removed.
-const ONE: &str = "one address";
-const SEVERAL: &str = "several addresses";
-
 impl Firewall {
     /// Drops what enters by the port `port` of a bridge from any source but
     /// `mac` and others that are allowed there.
@@ -99,7 +92,7 @@ impl Firewall {
             || format!("look up the guard of {} on port {port}", text(mac)),
             |channel| {
                 let keys = Keys::new(port, mac)?;
-                let (_, elements) = channel.elements([(&GUARDED, &keys.port), (&ALLOWED, &keys.allowed)])?;
+                let (_, elements) = channel.elements(FAMILY, keys.elements())?;
                 Ok(elements.iter().all(Option::is_some))
             },
         )
@@ -109,7 +102,7 @@ impl Firewall {
     pub(crate) fn guard_owners(&mut self) -> Result<Vec<(String, String, [u8; 6])>, FirewallError> {
         let elements =
             self.run(|| "list the guards of ports".to_owned(), |channel| channel.list(&ALLOWED))?;
-        let guard = |element: super::set::Element| {
+        let guard = |element: Element| {
             let (port, mac) = fields(&element.key)?;
             Some((element.owner, port, mac))
         };
@@ -135,6 +128,11 @@ impl Keys {
         keys.allowed[NAME_LENGTH..][..6].copy_from_slice(&mac);
         Ok(keys)
     }
+
+    /// The elements of the port and of the address.
+    fn elements(&self) -> [(&'static Set, &[u8]); 2] {
+        [(&GUARDED, &self.port), (&ALLOWED, &self.allowed)]
+    }
 }
 
 /// The port and the address of an element of `allowed`.
@@ -152,56 +150,39 @@ fn text(mac: [u8; 6]) -> String {
 fn add(channel: &mut Channel, owner: &str, keys: &Keys) -> Result<(), Cause> {
     let userdata = comment::of_owner(owner)
         .ok_or_else(|| Cause::Invalid(format!("{owner:?} cannot be kept as the owner's name")))?;
-    let (mut with_base, mut replaces, mut is_guarded) = (false, false, false);
     loop {
+        let (generation, [port, allowed]) = channel.elements(FAMILY, keys.elements())?;
+        if port.is_some() && allowed.as_ref().is_some_and(|allowed| comment::names(&allowed.owner, owner)) {
+            return Ok(());
+        }
+        let makes_base = port.is_none() && allowed.is_none() && {
+            let (_, [set]) = channel.objects(FAMILY, [ALLOWED.look_up()])?;
+            set.is_none()
+        };
         let mut batch = Batch::new(FAMILY);
-        if with_base {
+        if makes_base {
             base(&mut batch);
         }
-        if replaces {
-            batch.remove(&ALLOWED, &keys.allowed);
+        let mut addresses = match &port {
+            None if allowed.is_none() => 0,
+            port => count(channel, port.as_ref(), keys)?,
+        };
+        match allowed {
+            Some(_) => batch.remove(&ALLOWED, &keys.allowed),
+            None => addresses += 1,
         }
         batch.add(Role::Owned, &ALLOWED, &keys.allowed, None, userdata.clone());
-        if is_guarded {
-            batch.remove(&GUARDED, &keys.port);
-        }
-        // An address that is there already need not be the only one.
-        let number = if is_guarded || replaces { SEVERAL } else { ONE };
-        batch.add(Role::Port, &GUARDED, &keys.port, None, comment::plain(number));
-        let refused = match channel.commit(&batch, None)? {
+        set_count(&mut batch, keys, port.is_some(), addresses);
+        // The generation makes sure that nothing of this has changed.
+        match channel.commit(&batch, Some(generation))? {
             Outcome::Committed => return Ok(()),
-            Outcome::Outdated => continue,
-            Outcome::Refused(refused) => refused,
-        };
-        let any = |role, errno| {
-            refused.iter().any(|refused| refused.role == role && refused.refusal.errno == errno)
-        };
-        let base_exists = any(Role::Base, EEXIST);
-        for Refused { role, needs, refusal } in &refused {
-            let expected = match (role, refusal.errno) {
-                (Role::Base | Role::Owned | Role::Port, EEXIST) | (Role::Removal, ENOENT) => true,
-                (Role::Owned | Role::Port, ENOENT) => !with_base || base_exists,
-                _ => false,
-            };
-            if !expected {
-                return Err(refusal_of(*role, needs, refusal));
+            Outcome::Outdated => {}
+            Outcome::Refused(refused) => {
+                if let Some(cause) = batch::failure(&refused, makes_base) {
+                    return Err(cause);
+                }
             }
         }
-        with_base = !with_base && (any(Role::Owned, ENOENT) || any(Role::Port, ENOENT));
-        let is_allowed = any(Role::Owned, EEXIST);
-        // What was to be removed is gone: the next attempt sees what is left.
-        (replaces, is_guarded) = match any(Role::Removal, ENOENT) {
-            true => (false, false),
-            false => (replaces || is_allowed, is_guarded || any(Role::Port, EEXIST)),
-        };
-        if is_allowed {
-            let (_, [port, allowed]) =
-                channel.elements([(&GUARDED, &keys.port), (&ALLOWED, &keys.allowed)])?;
-            if port.is_some() && allowed.is_some_and(|element| comment::names(&element.owner, owner)) {
-                return Ok(());
-            }
-        }
-        channel.check_time()?;
     }
 }
 
@@ -213,8 +194,9 @@ fn base(batch: &mut Batch) {
     batch.set(&GUARDED);
     batch.set(&ALLOWED);
     batch.rule(Role::Base, PREROUTING.name, drop_forged(), NEEDS_LOOKUP);
-    // Frames to link-local groups (01:80:c2:00:00:00 to 0f, LLDP and the like)
-    // never come to prerouting, but a bridge learns addresses from them.
+    // Frames to link-local groups (01:80:c2:00:00:00 to 0f) never come to
+    // prerouting, but a bridge learns addresses from them. Those of LLDP (0e)
+    // come to no hook at all: the bridge itself has to be told not to learn.
     let mut link_local = vec![
         rule::destination_mac(),
         rule::mask(6, vec![0xff, 0xff, 0xff, 0xff, 0xff, 0xf0]),
@@ -237,36 +219,56 @@ fn drop_forged() -> Vec<Expression> {
 
 fn remove(channel: &mut Channel, owner: &str, keys: &Keys) -> Result<bool, Cause> {
     loop {
-        channel.check_time()?;
-        let (generation, [port, allowed]) =
-            channel.elements([(&GUARDED, &keys.port), (&ALLOWED, &keys.allowed)])?;
-        if !allowed.is_some_and(|element| comment::names(&element.owner, owner)) {
+        let (generation, [port, allowed]) = channel.elements(FAMILY, keys.elements())?;
+        if !allowed.is_some_and(|allowed| comment::names(&allowed.owner, owner)) {
             return Ok(false);
         }
-        let is_last = match &port {
-            None => false,
-            Some(port) if port.owner == ONE => true,
-            Some(_) => {
-                let others = |key: &[u8]| key.starts_with(&keys.port) && key != keys.allowed;
-                !channel.list(&ALLOWED)?.iter().any(|element| others(&element.key))
-            }
-        };
         let mut batch = Batch::new(FAMILY);
         batch.remove(&ALLOWED, &keys.allowed);
-        if is_last {
-            batch.remove(&GUARDED, &keys.port);
+        if port.is_some() {
+            let addresses = count(channel, port.as_ref(), keys)?;
+            set_count(&mut batch, keys, true, addresses.saturating_sub(1));
         }
         // The generation makes sure that nothing of this has changed.
         match channel.commit(&batch, Some(generation))? {
             Outcome::Committed => return Ok(true),
             Outcome::Outdated => {}
             Outcome::Refused(refused) => {
-                if let Some(refused) = refused.iter().find(|refused| refused.refusal.errno != ENOENT) {
-                    return Err(refusal_of(refused.role, refused.needs, &refused.refusal));
+                if let Some(cause) = batch::failure(&refused, false) {
+                    return Err(cause);
                 }
             }
         }
     }
+}
+
+/// How many addresses are allowed on a port. Its element tells, so that the
+/// guards of all other ports need not be read; they are if somebody else wrote
+/// the element.
+fn count(channel: &mut Channel, port: Option<&Element>, keys: &Keys) -> Result<usize, Cause> {
+    if let Some(addresses) = port.and_then(|port| counted(&port.owner)) {
+        return Ok(addresses);
+    }
+    let allowed = channel.list(&ALLOWED)?;
+    Ok(allowed.iter().filter(|allowed| allowed.key.starts_with(&keys.port)).count())
+}
+
+/// Says how many addresses are allowed on a port from now on.
+fn set_count(batch: &mut Batch, keys: &Keys, is_guarded: bool, addresses: usize) {
+    if is_guarded {
+        batch.remove(&GUARDED, &keys.port);
+    }
+    if addresses > 0 {
+        batch.add(Role::Port, &GUARDED, &keys.port, None, comment::plain(&count_text(addresses)));
+    }
+}
+
+fn count_text(addresses: usize) -> String {
+    format!("addresses: {addresses}")
+}
+
+fn counted(text: &str) -> Option<usize> {
+    text.strip_prefix("addresses: ")?.parse().ok()
 }
 
 #[cfg(test)]
@@ -282,6 +284,12 @@ mod tests {
         assert_eq!(keys.allowed.len(), ALLOWED.key_length as usize);
         assert_eq!(keys.port.len(), GUARDED.key_length as usize);
         assert_eq!(fields(&keys.port), None);
+    }
+
+    #[test]
+    fn a_count_reads_back() {
+        assert_eq!(counted(&count_text(12)), Some(12));
+        assert_eq!(counted("12"), None);
     }
 
     #[test]

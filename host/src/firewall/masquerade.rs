@@ -8,15 +8,15 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use netlink_packet_netfilter::NetfilterProtoFamily;
-use netlink_packet_netfilter::nftables::{ChainAttribute, ChainMessage, InetHookNumber, NfTablesMessage};
-use nix::libc::{EBUSY, EEXIST, ENOENT};
+use netlink_packet_netfilter::nftables::{ChainMessage, InetHookNumber, NfTablesMessage};
+use nix::libc::EBUSY;
 
-use super::batch::{BaseChain, Batch, Outcome, Refused, Role};
+use super::batch::{self, BaseChain, Batch, Outcome, Role};
 use super::channel::Channel;
 use super::comment::{self, ByteOrder};
 use super::error::{Cause, FirewallError};
 use super::set::{Element, Set, key_type};
-use super::{Firewall, TABLE, network, rule};
+use super::{Firewall, network, rule};
 
 const FAMILY: NetfilterProtoFamily = NetfilterProtoFamily::Inet;
 const NEEDS_TABLE: &str = "nf_tables for IPv4 and IPv6 together (CONFIG_NF_TABLES_INET)";
@@ -68,7 +68,7 @@ impl Firewall {
     ) -> Result<(), FirewallError> {
         self.run(
             || format!("masquerade {source} outside {direct}"),
-            |channel| Addition::new(owner, source, direct)?.perform(channel),
+            |channel| Entry::new(owner, source, direct)?.add(channel),
         )
     }
 
@@ -94,7 +94,7 @@ impl Firewall {
     ) -> Result<Option<IpNet>, FirewallError> {
         let (_, [element]) = self.run(
             || format!("look up the masquerading of {source}"),
-            |channel| channel.elements([(sources(source), &network::octets(source))]),
+            |channel| channel.elements(FAMILY, [(sources(source), &network::octets(source))]),
         )?;
         Ok(element
             .filter(|element| comment::names(&element.owner, owner))
@@ -113,22 +113,24 @@ impl Firewall {
     }
 }
 
-/// The steps that adding an element takes on this node. The first attempt
-/// expects all else to be there, and what the kernel answers tells what to do
-/// in the next.
-struct Addition<'a> {
+/// What is to be added.
+struct Entry<'a> {
     owner: &'a str,
     userdata: Vec<u8>,
-    key: Vec<u8>,
     source: IpAddr,
+    key: Vec<u8>,
     direct: IpNet,
     chain: String,
-    with_base: bool,
-    with_network: bool,
-    replaces: bool,
 }
 
-impl<'a> Addition<'a> {
+/// What adding an entry takes beside its element.
+#[derive(Default)]
+struct Missing {
+    base: bool,
+    network: bool,
+}
+
+impl<'a> Entry<'a> {
     fn new(owner: &'a str, source: IpAddr, direct: IpNet) -> Result<Self, Cause> {
         if source.is_ipv4() != direct.addr().is_ipv4() {
             return Err(Cause::Invalid("the address and the network are of different families".to_owned()));
@@ -136,101 +138,60 @@ impl<'a> Addition<'a> {
         let userdata = comment::of_owner(owner)
             .ok_or_else(|| Cause::Invalid(format!("{owner:?} cannot be kept as the owner's name")))?;
         let direct = direct.trunc();
-        Ok(Self {
-            owner,
-            userdata,
-            key: network::octets(source),
-            source,
-            direct,
-            chain: network::chain_name(direct),
-            with_base: false,
-            with_network: false,
-            replaces: false,
-        })
+        let chain = network::chain_name(direct);
+        Ok(Self { owner, userdata, source, key: network::octets(source), direct, chain })
     }
 
-    fn perform(mut self, channel: &mut Channel) -> Result<(), Cause> {
+    /// Adds the entry. Looks before it leaps: looking takes microseconds, but
+    /// after a batch that it refused the kernel waits for milliseconds, and
+    /// makes all others wait, too.
+    fn add(&self, channel: &mut Channel) -> Result<(), Cause> {
+        let sources = sources(self.source);
         loop {
-            match channel.commit(&self.batch(), None)? {
+            let wanted = [sources.get(&self.key), network::look_up(&self.chain)];
+            let (_, [element, chain]) = channel.objects(FAMILY, wanted)?;
+            let element = element.and_then(|answer| Element::read(&answer).pop());
+            if element.as_ref().is_some_and(|element| self.is(element)) {
+                return Ok(());
+            }
+            let mut missing = Missing { base: false, network: chain.is_none() };
+            if missing.network {
+                let (_, [set]) = channel.objects(FAMILY, [sources.look_up()])?;
+                missing.base = set.is_none();
+            }
+            match channel.commit(&self.batch(&missing, element.is_some()), None)? {
                 Outcome::Committed => return Ok(()),
                 Outcome::Outdated => {}
                 Outcome::Refused(refused) => {
-                    if self.learn(&refused)? && self.is_done(channel)? {
-                        return Ok(());
+                    if let Some(cause) = batch::failure(&refused, missing.base) {
+                        return Err(cause);
                     }
                 }
             }
-            channel.check_time()?;
         }
     }
 
-    fn batch(&self) -> Batch {
+    fn is(&self, element: &Element) -> bool {
+        comment::names(&element.owner, self.owner) && element.chain.as_deref() == Some(&self.chain)
+    }
+
+    fn batch(&self, missing: &Missing, replaces: bool) -> Batch {
         let mut batch = Batch::new(FAMILY);
-        if self.with_base {
+        if missing.base {
             base(&mut batch, self.source);
         }
-        if self.with_network {
+        if missing.network {
             batch.chain(Role::Network, &self.chain);
             for rule in network::rules(self.direct) {
                 batch.rule(Role::Network, &self.chain, rule, NEEDS_MASQUERADE);
             }
         }
         let sources = sources(self.source);
-        if self.replaces {
+        if replaces {
             batch.remove(sources, &self.key);
         }
         batch.add(Role::Owned, sources, &self.key, Some(&self.chain), self.userdata.clone());
         batch
-    }
-
-    /// Decides what the next attempt has to do; returns whether an element for
-    /// the address is there.
-    fn learn(&mut self, refused: &[Refused]) -> Result<bool, Cause> {
-        let any = |role, errno| {
-            refused.iter().any(|refused| refused.role == role && refused.refusal.errno == errno)
-        };
-        // Others made these in the meantime.
-        let base_exists = any(Role::Base, EEXIST);
-        let network_exists = any(Role::Network, EEXIST);
-        let was_removed = any(Role::Removal, ENOENT);
-        let is_there = any(Role::Owned, EEXIST);
-        let is_missing = any(Role::Owned, ENOENT);
-        let (had_base, had_network) = (self.with_base, self.with_network);
-        let table_was_missing = is_missing && !had_base;
-        for Refused { role, needs, refusal } in refused {
-            let expected = match (role, refusal.errno) {
-                (Role::Base | Role::Network, EEXIST) => true,
-                (Role::Network, ENOENT) => table_was_missing,
-                (Role::Removal, ENOENT) | (Role::Owned, EEXIST) => true,
-                // The chain cannot have been made where its rules were refused.
-                (Role::Owned, ENOENT) => !(had_base && had_network) || base_exists || network_exists,
-                _ => false,
-            };
-            if !expected {
-                return Err(refusal_of(*role, needs, refusal));
-            }
-        }
-        self.with_base &= !base_exists;
-        self.with_network &= !network_exists;
-        self.replaces &= !was_removed;
-        if is_missing {
-            // First the chain is made; if that does not help, the map is
-            // missing, too.
-            self.with_network |= !had_network;
-            self.with_base |= had_network && !base_exists;
-        }
-        Ok(is_there)
-    }
-
-    /// Whether the element that is there is the one asked for; otherwise it
-    /// will be replaced.
-    fn is_done(&mut self, channel: &mut Channel) -> Result<bool, Cause> {
-        let (_, [element]) = channel.elements([(sources(self.source), &self.key)])?;
-        let is_done = element.as_ref().is_some_and(|element| {
-            comment::names(&element.owner, self.owner) && element.chain.as_deref() == Some(&self.chain)
-        });
-        self.replaces = element.is_some();
-        Ok(is_done)
     }
 }
 
@@ -248,24 +209,11 @@ fn base(batch: &mut Batch, like: IpAddr) {
     batch.rule(Role::Base, POSTROUTING.name, expressions, NEEDS_LOOKUP);
 }
 
-/// What a refusal that nothing can be done about means: a step that makes
-/// something in a table that is there fails like that only if the kernel does
-/// not know what is to be made.
-pub(super) fn refusal_of(role: Role, needs: &'static str, refusal: &super::error::Refusal) -> Cause {
-    use nix::libc::{EAFNOSUPPORT, EOPNOTSUPP};
-    match (role, refusal.errno) {
-        (Role::Base | Role::Network, ENOENT | EOPNOTSUPP | EAFNOSUPPORT) => {
-            Cause::Unsupported { needs, refusal: refusal.clone() }
-        }
-        _ => Cause::Kernel(refusal.clone()),
-    }
-}
-
 fn remove(channel: &mut Channel, owner: &str, source: IpAddr) -> Result<bool, Cause> {
     let sources = sources(source);
     let key = network::octets(source);
     loop {
-        let (generation, [element]) = channel.elements([(sources, &key)])?;
+        let (generation, [element]) = channel.elements(FAMILY, [(sources, &key)])?;
         if !element.is_some_and(|element| comment::names(&element.owner, owner)) {
             return Ok(false);
         }
@@ -276,8 +224,8 @@ fn remove(channel: &mut Channel, owner: &str, source: IpAddr) -> Result<bool, Ca
             Outcome::Committed => return Ok(true),
             Outcome::Outdated => {}
             Outcome::Refused(refused) => {
-                if let Some(refused) = refused.iter().find(|refused| refused.refusal.errno != ENOENT) {
-                    return Err(refusal_of(refused.role, refused.needs, &refused.refusal));
+                if let Some(cause) = batch::failure(&refused, false) {
+                    return Err(cause);
                 }
             }
         }
@@ -310,36 +258,21 @@ fn sweep(channel: &mut Channel) -> Result<usize, Cause> {
     // A chain that is missed or seen twice matters little here.
     let (chains, _) = channel.dump(FAMILY, &request)?;
     let mut removed = 0;
-    for chain in chains.iter().filter_map(unused_network) {
+    for chain in chains.iter().filter_map(|chain| network::of_unused_chain(chain)) {
         let mut batch = Batch::new(FAMILY);
         batch.remove_chain(chain);
         match channel.commit(&batch, None)? {
             Outcome::Committed => removed += 1,
             Outcome::Outdated => {}
             Outcome::Refused(refused) => {
-                // A container came, or another process was faster.
-                let other = refused.iter().find(|refused| !matches!(refused.refusal.errno, EBUSY | ENOENT));
-                if let Some(refused) = other {
-                    return Err(refusal_of(refused.role, refused.needs, &refused.refusal));
+                // EBUSY: a container came. ENOENT: another process was faster.
+                if refused.iter().any(|refused| refused.refusal.errno != EBUSY)
+                    && let Some(cause) = batch::failure(&refused, false)
+                {
+                    return Err(cause);
                 }
             }
         }
     }
     Ok(removed)
-}
-
-/// The name of a network's chain in weir's table that only its own rules use.
-fn unused_network(chain: &NfTablesMessage) -> Option<&str> {
-    let NfTablesMessage::NewChain(chain) = chain else { return None };
-    let (mut table, mut name, mut uses) = (None, None, 0);
-    for attribute in &chain.attributes {
-        match attribute {
-            ChainAttribute::Table(value) => table = Some(value.as_str()),
-            ChainAttribute::Name(value) => name = Some(value.as_str()),
-            ChainAttribute::Use(value) => uses = *value,
-            _ => {}
-        }
-    }
-    let name = name.filter(|name| network::of_chain(name).is_some())?;
-    (table == Some(TABLE) && uses <= network::RULES).then_some(name)
 }

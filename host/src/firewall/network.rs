@@ -5,8 +5,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use netlink_packet_netfilter::nftables::Verdict;
+use netlink_packet_netfilter::nftables::{ChainAttribute, ChainMessage, NfTablesMessage, Verdict};
 
+use super::TABLE;
+use super::attribute::{attribute, number, text};
 use super::rule::{self, Expression};
 
 /// How many rules a network's chain has.
@@ -22,6 +24,24 @@ pub(super) fn chain_name(direct: IpNet) -> String {
 /// The network whose chain has this name, if it is one.
 pub(super) fn of_chain(name: &str) -> Option<IpNet> {
     name.strip_prefix(PREFIX)?.replace('_', ":").parse().ok()
+}
+
+/// Asks for a network's chain.
+pub(super) fn look_up(chain: &str) -> NfTablesMessage {
+    let attributes = vec![ChainAttribute::Table(TABLE.to_owned()), ChainAttribute::Name(chain.to_owned())];
+    NfTablesMessage::GetChain(ChainMessage { attributes })
+}
+
+/// The name of the chain in an answer, if it is one of weir's networks' and
+/// only its own rules use it.
+pub(super) fn of_unused_chain(answer: &[u8]) -> Option<&str> {
+    const NFTA_CHAIN_TABLE: u16 = 1;
+    const NFTA_CHAIN_NAME: u16 = 3;
+    const NFTA_CHAIN_USE: u16 = 6;
+    let table = attribute(answer, NFTA_CHAIN_TABLE).and_then(text)?;
+    let name = attribute(answer, NFTA_CHAIN_NAME).and_then(text)?;
+    let uses = attribute(answer, NFTA_CHAIN_USE).and_then(number)?;
+    (table == TABLE && uses <= RULES && of_chain(name).is_some()).then_some(name)
 }
 
 /// The rules of a network's chain.

@@ -7,6 +7,7 @@ use netlink_packet_netfilter::nftables::{
 };
 
 use super::TABLE;
+use super::attribute::{attribute, attributes, text};
 use super::comment::{self, ByteOrder};
 
 /// nft's numbers of the types of keys; the kernel only keeps them.
@@ -70,6 +71,13 @@ impl Set {
         NfTablesMessage::NewSet(SetMessage { attributes })
     }
 
+    /// Asks for the set itself.
+    pub(super) fn look_up(&self) -> NfTablesMessage {
+        let attributes =
+            vec![SetAttribute::Table(TABLE.to_owned()), SetAttribute::Name(self.name.to_owned())];
+        NfTablesMessage::GetSet(SetMessage { attributes })
+    }
+
     /// Adds an element; `chain` is where a map's element leads to.
     pub(super) fn add(&self, key: &[u8], chain: Option<&str>, userdata: Vec<u8>) -> NfTablesMessage {
         let mut attributes = vec![Self::key(key)];
@@ -114,35 +122,28 @@ impl Set {
 
 impl Element {
     /// Reads the elements of an answer.
-    pub(super) fn of_message(message: NfTablesMessage) -> Vec<Self> {
-        let NfTablesMessage::NewSetElement(message) = message else { return Vec::new() };
-        let lists = message.attributes.into_iter().filter_map(|attribute| match attribute {
-            SetElementList::Elements(elements) => Some(elements),
-            _ => None,
-        });
-        let elements = lists.flatten().filter_map(|element| match element {
-            ListAttribute::Element(attributes) => Some(Self::of_attributes(attributes)),
-            _ => None,
-        });
-        elements.collect()
+    pub(super) fn read(answer: &[u8]) -> Vec<Self> {
+        const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
+        const NFTA_LIST_ELEM: u16 = 1;
+        let list = attribute(answer, NFTA_SET_ELEM_LIST_ELEMENTS).unwrap_or_default();
+        let elements = attributes(list).filter(|(kind, _)| *kind == NFTA_LIST_ELEM);
+        elements.filter_map(|(_, element)| Self::read_one(element)).collect()
     }
 
-    fn of_attributes(attributes: Vec<SetElementAttribute>) -> Self {
-        let mut element = Self { key: Vec::new(), chain: None, owner: String::new() };
-        for attribute in attributes {
-            match attribute {
-                SetElementAttribute::Key(DataAttribute::Value(key)) => element.key = key,
-                SetElementAttribute::Data(DataAttribute::Verdict(verdict)) => {
-                    element.chain = verdict.into_iter().find_map(|attribute| match attribute {
-                        VerdictAttribute::Chain(name) => Some(name),
-                        _ => None,
-                    });
-                }
-                SetElementAttribute::UserData(userdata) => element.owner = comment::owner(&userdata),
-                _ => {}
-            }
-        }
-        element
+    fn read_one(element: &[u8]) -> Option<Self> {
+        const NFTA_SET_ELEM_KEY: u16 = 1;
+        const NFTA_SET_ELEM_DATA: u16 = 2;
+        const NFTA_SET_ELEM_USERDATA: u16 = 6;
+        const NFTA_DATA_VALUE: u16 = 1;
+        const NFTA_DATA_VERDICT: u16 = 2;
+        const NFTA_VERDICT_CHAIN: u16 = 2;
+        let key = attribute(attribute(element, NFTA_SET_ELEM_KEY)?, NFTA_DATA_VALUE)?;
+        let chain = attribute(element, NFTA_SET_ELEM_DATA)
+            .and_then(|data| attribute(data, NFTA_DATA_VERDICT))
+            .and_then(|verdict| attribute(verdict, NFTA_VERDICT_CHAIN))
+            .and_then(text);
+        let owner = attribute(element, NFTA_SET_ELEM_USERDATA).map(comment::owner).unwrap_or_default();
+        Some(Self { key: key.to_vec(), chain: chain.map(str::to_owned), owner })
     }
 }
 
@@ -163,36 +164,35 @@ mod tests {
         number: 1,
     };
 
-    fn over_the_wire(message: &NfTablesMessage) -> NfTablesMessage {
+    fn emitted(message: &NfTablesMessage) -> Vec<u8> {
         let mut bytes = vec![0; message.buffer_len()];
         message.emit(&mut bytes);
-        NfTablesMessage::parse_with_param(&bytes, message.message_type().into()).unwrap()
+        bytes
     }
 
     #[test]
     fn an_element_reads_back() {
-        let sent =
-            MAP.add(&[10, 0, 0, 1], Some("direct-10.0.0.0/8"), comment::of_owner("net:ctr:eth0:x").unwrap());
+        let sent = MAP.add(&[10, 0, 0, 1], Some("direct-10.0.0.0/8"), comment::plain("net:ctr:eth0:x"));
         let element = Element {
             key: vec![10, 0, 0, 1],
             chain: Some("direct-10.0.0.0/8".to_owned()),
             owner: "net:ctr:eth0:x".to_owned(),
         };
-        assert_eq!(Element::of_message(over_the_wire(&sent)), [element]);
+        assert_eq!(Element::read(&emitted(&sent)), [element]);
     }
 
     #[test]
     fn an_element_that_names_nobody_reads_back() {
-        let sent = MAP.remove(&[1, 2, 3, 4]);
-        assert_eq!(over_the_wire(&sent), sent);
-        let NfTablesMessage::DeleteSetElement(message) = sent else { panic!("another message") };
         let element = Element { key: vec![1, 2, 3, 4], chain: None, owner: String::new() };
-        assert_eq!(Element::of_message(NfTablesMessage::NewSetElement(message)), [element]);
+        assert_eq!(Element::read(&emitted(&MAP.remove(&[1, 2, 3, 4]))), [element]);
+        assert_eq!(Element::read(&emitted(&MAP.list())), []);
     }
 
     #[test]
-    fn a_set_reads_back() {
-        let sent = MAP.create();
-        assert_eq!(over_the_wire(&sent), sent);
+    fn messages_are_well_formed() {
+        for sent in [MAP.create(), MAP.look_up(), MAP.get(&[1, 2, 3, 4])] {
+            let read = NfTablesMessage::parse_with_param(&emitted(&sent), sent.message_type().into());
+            assert_eq!(read.unwrap(), sent);
+        }
     }
 }

@@ -41,6 +41,14 @@ impl Key {
         let start: String = name.chars().take(LIMIT / 4).collect();
         format!("{start}:{:016x}", hasher.finish())
     }
+
+    /// Reads a name; none if it was too long to say everything.
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        let parts: Vec<&str> = name.split(':').collect();
+        let [network, container_id, ifname, plugin] = parts[..] else { return None };
+        let [network, container_id, ifname, plugin] = [network, container_id, ifname, plugin].map(str::to_owned);
+        Some(Self { network, container_id, ifname, plugin })
+    }
 }
 
 /// The first line of a journal.
@@ -202,11 +210,6 @@ impl Journal {
         }
     }
 
-    /// Whether any change is left to be undone.
-    pub(crate) fn is_clear(&self) -> bool {
-        self.changes.iter().all(Option::is_none)
-    }
-
     /// Changes that are left, with their numbers, newest first.
     pub(crate) fn pending(&self, only_new: bool) -> Vec<(usize, Inverse)> {
         let start = if only_new { self.before.1 } else { 0 };
@@ -262,6 +265,43 @@ impl Journal {
     }
 }
 
+/// What a journal says, for people.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) header: Header,
+    pub(crate) state: State,
+}
+
+/// How far an attachment has got.
+#[derive(Debug)]
+pub(crate) enum State {
+    /// A call is working on it.
+    Busy,
+    /// Its ADD was killed; the next DEL or GC cleans up.
+    Interrupted,
+    /// It exists, with these addresses.
+    Added(Vec<String>),
+}
+
+/// Looks at a journal without waiting for a call that works on it. None if it
+/// is gone, or nothing is in it yet.
+pub(crate) fn look(directory: &Path, name: &str) -> Result<Option<Entry>, Failure> {
+    match Journal::open(directory, name, Duration::ZERO) {
+        Ok(Some(Journal { header, added, written, .. })) => {
+            let state = added.map_or(State::Interrupted, State::Added);
+            Ok(written.then_some(Entry { header, state }))
+        }
+        Ok(None) => Ok(None),
+        Err(failure) if failure.code == code::TRY_AGAIN => {
+            let path = directory.join(name);
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            let header = text.lines().next().and_then(|line| serde_json::from_str(line).ok());
+            Ok(header.map(|header| Entry { header, state: State::Busy }))
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
 /// Names of all journals in a directory.
 pub(crate) fn list(directory: &Path) -> Result<Vec<String>, Failure> {
     let entries = match fs::read_dir(directory) {
@@ -309,12 +349,15 @@ fn lock(path: &Path, create: bool, wait: Duration) -> Result<Option<File>, Failu
     }
 }
 
-/// Guesses the key of a journal whose first line is torn.
+/// The key of a journal whose first line is torn, as far as its name tells.
 fn key_of(path: &Path) -> Key {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let mut parts = name.split(':').map(str::to_owned);
-    let mut next = || parts.next().unwrap_or_default();
-    Key { network: next(), container_id: next(), ifname: next(), plugin: next() }
+    Key::parse(&name).unwrap_or_else(|| Key {
+        network: name.split(':').next().unwrap_or_default().to_owned(),
+        container_id: String::new(),
+        ifname: String::new(),
+        plugin: String::new(),
+    })
 }
 
 fn json(value: &impl Serialize) -> Result<String, Failure> {

@@ -64,6 +64,17 @@ pub(crate) struct BridgeSpec {
 }
 
 impl Netns {
+    /// Lists all links.
+    pub(crate) fn links(&self) -> Result<Vec<LinkState>, NetlinkError> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+        let answers = self.dump(RouteNetlinkMessage::GetLink(message), || "list the links".to_owned())?;
+        Ok(answers.iter().filter_map(|answer| match answer {
+            RouteNetlinkMessage::NewLink(message) => Some(link_state(message)),
+            _ => None,
+        }).collect())
+    }
+
     /// Finds a link by name.
     pub(crate) fn link_by_name(&self, name: &str) -> Result<LinkState, NetlinkError> {
         let mut message = LinkMessage::default();
@@ -93,7 +104,9 @@ impl Netns {
         mtu: u32,
         controller: Option<u32>,
     ) -> Result<(LinkState, LinkState), NetlinkError> {
-        let mut far_message = end_message(far, mtu);
+        // The kernel configures the far end before the two are connected, and
+        // then it cannot come up (ENOTCONN).
+        let mut far_message = end_message(&VethEnd { up: false, ..far.clone() }, mtu);
         far_message.attributes.push(LinkAttribute::NetNsFd(peer.file().raw_fd()));
         let mut message = end_message(near, mtu);
         message.attributes.extend(controller.map(LinkAttribute::Controller));
@@ -103,6 +116,9 @@ impl Netns {
         ]));
         let near_state = self.create(message, &near.name, "veth pair")?;
         let far_state = peer.link_by_name(&far.name)?;
+        if far.up {
+            peer.set_up(far_state.index, true)?;
+        }
         Ok((near_state, far_state))
     }
 

@@ -7,9 +7,13 @@ use std::time::Duration;
 
 use crate::failure::Failure;
 use crate::paths::Paths;
+use crate::trace::Trace;
 
 /// Interface names are at most this long (`IFNAMSIZ` less the final zero).
 pub(crate) const NAME_LIMIT: usize = 15;
+
+/// How long a call may take, if the runtime's environment says nothing.
+const DEFAULT_BUDGET: Duration = Duration::from_secs(30);
 
 /// What the runtime wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,8 +75,8 @@ pub struct Environment {
     pub paths: Paths,
     /// How long the call may take.
     pub budget: Duration,
-    /// Where to write a record of each operation, for `weir try`.
-    pub trace: Option<PathBuf>,
+    /// Where operations are noted, for `weir try`.
+    pub(crate) trace: Option<Trace>,
     #[cfg(debug_assertions)]
     pub(crate) fault: Option<super::Fault>,
 }
@@ -82,6 +86,27 @@ impl Environment {
     pub fn read(called_as: String) -> Result<Option<Self>, Failure> {
         let Some(command) = text("CNI_COMMAND")? else { return Ok(None) };
         Self::from_variables(&command, called_as).map(Some)
+    }
+
+    /// The environment of a call that weir makes itself, about interface
+    /// `eth0` of a container.
+    pub(crate) fn of_own_call(command: Command, called_as: &str, container: (&str, PathBuf), paths: Paths, trace: Trace) -> Self {
+        let (container_id, netns) = container;
+        Self {
+            command,
+            called_as: called_as.to_owned(),
+            container_id: container_id.to_owned(),
+            ifname: "eth0".to_owned(),
+            netns: Some(netns),
+            args: Vec::new(),
+            path: Vec::new(),
+            netns_override: false,
+            paths,
+            budget: DEFAULT_BUDGET,
+            trace: Some(trace),
+            #[cfg(debug_assertions)]
+            fault: None,
+        }
     }
 
     fn from_variables(command: &str, called_as: String) -> Result<Self, Failure> {
@@ -134,7 +159,7 @@ impl Environment {
             ),
             paths: Paths::new(variable("WEIR_STATE_DIR"), variable("WEIR_CNI_STATE_DIR")),
             budget: budget()?,
-            trace: variable("WEIR_TRACE").map(PathBuf::from),
+            trace: None,
             #[cfg(debug_assertions)]
             fault: text("WEIR_FAULT")?.map(|fault| super::Fault::parse(&fault)).transpose()?,
         })
@@ -160,8 +185,7 @@ fn text(name: &str) -> Result<Option<String>, Failure> {
 }
 
 fn budget() -> Result<Duration, Failure> {
-    const DEFAULT: Duration = Duration::from_secs(30);
-    let Some(value) = text("WEIR_TIMEOUT")? else { return Ok(DEFAULT) };
+    let Some(value) = text("WEIR_TIMEOUT")? else { return Ok(DEFAULT_BUDGET) };
     match value.parse::<f64>() {
         Ok(seconds) if seconds > 0.0 && seconds <= 3600.0 => Ok(Duration::from_secs_f64(seconds)),
         _ => Err(Failure::environment(format!("WEIR_TIMEOUT={value:?}: expected seconds, more than 0 and at most 3600"))),

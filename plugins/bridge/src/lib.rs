@@ -73,17 +73,17 @@ impl InterfacePlugin for Bridge {
         // A configuration that has become invalid must not keep the container
         // from being disconnected, so nothing else of it is looked at.
         let config: NetworkConfig = read_config(attachment)?;
-        interface::remove(&attachment.id().ifname)?;
-        if config.has_ipam() {
-            ipam::del(attachment)?;
-        }
+        // The kernel clears away both these and the link behind the call's
+        // back, and waits at its end for what is not done: begun first, they
+        // are done by the time that the link is.
         if config.macspoofchk {
             guards::remove()?;
         }
         if config.ip_masq {
             masquerade::remove()?;
         }
-        Ok(())
+        interface::remove(&attachment.id().ifname)?;
+        if config.has_ipam() { ipam::del(attachment) } else { Ok(()) }
     }
 
     fn check(attachment: &Attachment) -> Result<(), CniError> {

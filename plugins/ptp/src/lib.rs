@@ -99,14 +99,13 @@ impl InterfacePlugin for Ptp {
 
     fn del(attachment: &Attachment) -> Result<(), CniError> {
         let config: NetworkConfig = read_config(attachment)?;
-        if !config.ipam.r#type.is_empty() {
-            ipam::del(attachment)?;
-        }
-        interface::remove(&attachment.id().ifname)?;
+        // Begun first, this is done by the time that the link is gone, and
+        // the kernel has nothing to wait for.
         if config.ip_masq {
             masquerade::remove()?;
         }
-        Ok(())
+        interface::remove(&attachment.id().ifname)?;
+        if config.ipam.r#type.is_empty() { Ok(()) } else { ipam::del(attachment) }
     }
 
     fn check(attachment: &Attachment) -> Result<(), CniError> {

@@ -1,0 +1,76 @@
+//! `weir install`: this program and its links in a directory of plugins.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+
+use crate::catalog;
+
+/// The name of the binary itself.
+const PROGRAM: &str = "weir";
+
+pub(super) fn run(bin_dir: &Path, types: &[String], replace: bool) -> Result<ExitCode> {
+    let known: Vec<&str> = catalog::names().collect();
+    if let Some(unknown) = types.iter().find(|name| !known.contains(&name.as_str())) {
+        bail!("install plugin type {unknown:?}: weir has no such component; it serves {}", known.join(", "));
+    }
+    let types: Vec<&str> = if types.is_empty() { known } else { types.iter().map(String::as_str).collect() };
+    let foreign: Vec<&str> = types.iter().copied().filter(|name| is_foreign(&bin_dir.join(name))).collect();
+    if !foreign.is_empty() && !replace {
+        bail!(
+            "install into {}: {} there are other programs; --replace replaces them, --types leaves some out",
+            bin_dir.display(),
+            foreign.join(", ")
+        );
+    }
+    fs::create_dir_all(bin_dir).with_context(|| format!("create {}", bin_dir.display()))?;
+    install_program(bin_dir)?;
+    for name in &types {
+        link(bin_dir, name)?;
+    }
+    println!("{}: weir, and links to it for {}", bin_dir.display(), types.join(", "));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether something that is not weir's has the name.
+fn is_foreign(path: &Path) -> bool {
+    match fs::read_link(path) {
+        Ok(target) => target.file_name().is_none_or(|name| name != PROGRAM),
+        Err(_) => fs::symlink_metadata(path).is_ok(),
+    }
+}
+
+/// Puts the running program there by a rename: a runtime that executes the old
+/// one at this moment must not find half of the new one ("text file busy").
+fn install_program(bin_dir: &Path) -> Result<()> {
+    let target = bin_dir.join(PROGRAM);
+    let own = std::env::current_exe().context("find this program")?;
+    if fs::canonicalize(&target).is_ok_and(|there| there == own) {
+        return Ok(());
+    }
+    let fresh = unfinished(bin_dir, PROGRAM);
+    let installed = fs::copy(&own, &fresh)
+        .and_then(|_| fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755)))
+        .and_then(|()| fs::File::open(&fresh)?.sync_all())
+        .and_then(|()| fs::rename(&fresh, &target));
+    if installed.is_err() {
+        let _ = fs::remove_file(&fresh);
+    }
+    installed.with_context(|| format!("copy {} to {}", own.display(), target.display()))
+}
+
+/// Links a type to the program beside it, so that the directory may be moved.
+fn link(bin_dir: &Path, name: &str) -> Result<()> {
+    let fresh = unfinished(bin_dir, name);
+    let _ = fs::remove_file(&fresh);
+    symlink(PROGRAM, &fresh)
+        .and_then(|()| fs::rename(&fresh, bin_dir.join(name)))
+        .with_context(|| format!("link {} to weir", bin_dir.join(name).display()))
+}
+
+fn unfinished(bin_dir: &Path, name: &str) -> PathBuf {
+    bin_dir.join(format!(".{name}.{}", std::process::id()))
+}

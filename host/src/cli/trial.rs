@@ -1,0 +1,138 @@
+//! `weir try`: a network configuration at work, in namespaces that nobody
+//! else sees.
+
+mod chain;
+mod leftovers;
+mod namespaces;
+mod probe;
+mod report;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+
+use crate::paths::Paths;
+use crate::request::Command;
+use crate::result::CniResult;
+use crate::trace::Trace;
+
+use chain::Chain;
+use namespaces::Node;
+use report::Report;
+
+/// What is tried if nothing else is named.
+const EXAMPLE: &str = r#"{ "cniVersion": "0.4.0", "name": "mynet", "type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": true,
+  "ipam": { "type": "host-local", "subnet": "10.244.0.0/16", "routes": [ { "dst": "0.0.0.0/0" } ] } }"#;
+
+pub(super) fn run(conflist: Option<&Path>) -> Result<ExitCode> {
+    let text = match conflist {
+        Some(path) => std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?,
+        None => EXAMPLE.to_owned(),
+    };
+    let chain = Chain::parse(&text)?;
+    // Still outside of the namespaces, so that it is deleted at the end.
+    let directory = tempfile::Builder::new().prefix("weir-try-").tempdir().context("create a directory for the trial")?;
+    let node = Node::enter(directory.path(), &["one", "two"])?;
+    let mut trial = Trial { chain, node, paths: Paths::below(directory.path()), report: Report::new() };
+    trial.run()?;
+    Ok(trial.report.finish())
+}
+
+struct Trial {
+    chain: Chain,
+    node: Node,
+    paths: Paths,
+    report: Report,
+}
+
+impl Trial {
+    fn run(&mut self) -> Result<()> {
+        self.report.heading(&format!(
+            "Network {} ({}), two containers, in namespaces of their own",
+            self.chain.name,
+            self.chain.types().join(" + ")
+        ));
+        let before = leftovers::links(&self.node)?;
+        let mut attached = Vec::new();
+        for index in 0..self.node.containers.len() {
+            if let Some(result) = self.attach(index) {
+                attached.push((index, result));
+            }
+        }
+        if attached.len() == self.node.containers.len() {
+            self.reach(&attached)?;
+        }
+        for (index, result) in attached {
+            self.detach(index, &result);
+        }
+        let left = leftovers::find(&self.node, &self.paths, &before)?;
+        self.report.leftovers(&left);
+        Ok(())
+    }
+
+    fn attach(&mut self, index: usize) -> Option<CniResult> {
+        let container = &self.node.containers[index];
+        let trace = Trace::default();
+        let started = Instant::now();
+        let added = self.chain.add((container.name, container.path.clone()), &self.paths, &trace);
+        let title = format!("ADD container {}", container.name);
+        match added {
+            Ok(result) => {
+                self.report.call(&title, started.elapsed(), &trace.take());
+                Some(result)
+            }
+            Err(failure) => {
+                self.report.call(&title, started.elapsed(), &trace.take());
+                self.report.failure(&title, &failure);
+                None
+            }
+        }
+    }
+
+    fn detach(&mut self, index: usize, result: &CniResult) {
+        let container = &self.node.containers[index];
+        let (name, path) = (container.name, container.path.clone());
+        let title = format!("DEL container {name}");
+        // A second DEL, as containerd sends it, must find nothing to do.
+        for (title, shown) in [(title.clone(), true), (format!("{title} again"), false)] {
+            let trace = Trace::default();
+            let started = Instant::now();
+            let deleted = self.chain.run(Command::Del, (name, path.clone()), &self.paths, &trace, Some(result));
+            if shown {
+                self.report.call(&title, started.elapsed(), &trace.take());
+            }
+            if let Err(failure) = deleted {
+                self.report.failure(&title, &failure);
+            }
+        }
+    }
+
+    /// Sends packets between the containers, to the gateway and outside.
+    fn reach(&mut self, attached: &[(usize, CniResult)]) -> Result<()> {
+        self.report.heading("Packets");
+        let [(one, result), (_, other)] = attached else { return Ok(()) };
+        let from = &self.node.containers[*one];
+        if result.ips.is_empty() {
+            self.report.note("the network hands out no addresses, so nothing can be pinged");
+            return Ok(());
+        }
+        for ip in &other.ips {
+            let target = ip.address.address;
+            self.report.probe(&format!("one pings two ({target})"), probe::ping(from, target));
+        }
+        let own = self.node.addresses()?;
+        for gateway in result.ips.iter().filter_map(|ip| ip.gateway) {
+            if own.contains(&gateway) {
+                self.report.probe(&format!("one pings the gateway ({gateway})"), probe::ping(from, gateway));
+            }
+        }
+        let masqueraded = self.node.masqueraded()?;
+        for source in result.ips.iter().map(|ip| ip.address.address).filter(|source| masqueraded.contains(source)) {
+            let what = format!("one ({source}) reaches a host outside, which sees the node's address");
+            self.report.probe(&what, probe::masqueraded(from, &self.node.outside, source));
+        }
+        Ok(())
+    }
+}

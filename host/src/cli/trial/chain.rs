@@ -1,0 +1,149 @@
+//! A network configuration: one plugin or a list, run as a runtime does
+//! (specification, section "Lifecycle & Ordering").
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::dispatch;
+use crate::failure::{Failure, code};
+use crate::paths::Paths;
+use crate::request::{Command, Environment, Request};
+use crate::result::CniResult;
+use crate::trace::Trace;
+use crate::version::Version;
+
+/// The plugins of a network, in their order.
+pub(super) struct Chain {
+    pub(super) name: String,
+    version: Version,
+    plugins: Vec<Value>,
+}
+
+impl Chain {
+    /// Reads a configuration.
+    pub(super) fn parse(text: &str) -> Result<Self> {
+        let value: Value = serde_json::from_str(text).context("read the network configuration: it is not JSON")?;
+        let string = |key: &str| weir_config::get(&value, key).and_then(Value::as_str);
+        let name = string("name").context("network configuration: key \"name\" is missing")?.to_owned();
+        let version = match string("cniVersion") {
+            None => Version::UNSTATED,
+            Some(text) => Version::parse(text)
+                .with_context(|| format!("network configuration: key \"cniVersion\": {text:?} is unknown"))?,
+        };
+        let mut plugins = match weir_config::get(&value, "plugins") {
+            Some(Value::Array(plugins)) => plugins.clone(),
+            Some(_) => bail!("network configuration: key \"plugins\": expected a list"),
+            None => vec![value.clone()],
+        };
+        ensure!(!plugins.is_empty(), "network configuration: key \"plugins\": the list is empty");
+        for plugin in &mut plugins {
+            let plugin = plugin.as_object_mut().context("network configuration: a plugin is not an object")?;
+            plugin.insert("name".to_owned(), name.clone().into());
+            plugin.insert("cniVersion".to_owned(), version.as_str().into());
+        }
+        // The leases of a trial are the trial's.
+        plugins.iter_mut().for_each(forget_data_dir);
+        Ok(Self { name, version, plugins })
+    }
+
+    /// The types of the plugins.
+    pub(super) fn types(&self) -> Vec<&str> {
+        self.plugins.iter().filter_map(kind).collect()
+    }
+
+    /// Adds a container; takes back what was done if a plugin fails.
+    pub(super) fn add(&self, container: (&str, PathBuf), paths: &Paths, trace: &Trace) -> Result<CniResult, Failure> {
+        let mut result = None;
+        for plugin in &self.plugins {
+            match self.call(Command::Add, plugin, result.as_ref(), container.clone(), paths, trace) {
+                Ok(answer) => result = answer,
+                Err(failure) => {
+                    // What this fails with says less than why ADD failed.
+                    let _ = self.run(Command::Del, container, paths, trace, None);
+                    return Err(failure);
+                }
+            }
+        }
+        let result = result.unwrap_or_default();
+        CniResult::read(&result, self.version).map_err(|reason| Failure::new(code::DECODE, reason))
+    }
+
+    /// Runs a command that has no result; DEL in reverse order.
+    pub(super) fn run(
+        &self,
+        command: Command,
+        container: (&str, PathBuf),
+        paths: &Paths,
+        trace: &Trace,
+        result: Option<&CniResult>,
+    ) -> Result<(), Failure> {
+        let result = result.and_then(|result| result.write(self.version).ok());
+        for plugin in self.plugins.iter().rev() {
+            self.call(command, plugin, result.as_ref(), container.clone(), paths, trace)?;
+        }
+        Ok(())
+    }
+
+    fn call(
+        &self,
+        command: Command,
+        plugin: &Value,
+        result: Option<&Value>,
+        container: (&str, PathBuf),
+        paths: &Paths,
+        trace: &Trace,
+    ) -> Result<Option<Value>, Failure> {
+        let mut config = plugin.clone();
+        if let Some(result) = result {
+            config["prevResult"] = result.clone();
+        }
+        let called_as = kind(plugin).unwrap_or("weir");
+        let environment = Environment::of_own_call(command, called_as, container, paths.clone(), trace.clone());
+        dispatch::serve(Request::new(environment, &config.to_string())?)
+    }
+}
+
+fn kind(plugin: &Value) -> Option<&str> {
+    weir_config::get(plugin, "type")?.as_str()
+}
+
+fn forget_data_dir(value: &mut Value) {
+    match value {
+        Value::Object(object) => {
+            object.retain(|key, _| !key.eq_ignore_ascii_case("dataDir"));
+            object.values_mut().for_each(forget_data_dir);
+        }
+        Value::Array(items) => items.iter_mut().for_each(forget_data_dir),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn plugins_of_a_list_get_its_name_and_version() {
+        let chain = Chain::parse(
+            r#"{"cniVersion":"1.0.0","name":"n","plugins":[{"type":"bridge","ipam":{"dataDir":"/x"}},{"type":"y"}]}"#,
+        )
+        .unwrap();
+        assert_eq!(chain.types(), ["bridge", "y"]);
+        assert_eq!(
+            chain.plugins[0],
+            json!({"cniVersion": "1.0.0", "name": "n", "type": "bridge", "ipam": {}}),
+            "the machine's leases are out of reach"
+        );
+    }
+
+    #[test]
+    fn what_is_no_configuration_is_refused() {
+        for text in ["", "[]", "{}", r#"{"name":"n","plugins":[]}"#, r#"{"name":"n","cniVersion":"9.9.9","type":"t"}"#] {
+            assert!(Chain::parse(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! The network namespaces of a trial: the node's, those of the containers and
+//! that of a host outside.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::{Uid, getegid, geteuid};
+
+use crate::firewall::Firewall;
+use crate::netlink::{Driver, Netns, VethEnd};
+use crate::netns::{NetnsFile, netfilter_socket};
+use crate::result::Prefix;
+
+/// Addresses of the node and of the host outside on the link between them
+/// (for documentation, RFC 5737 and 3849).
+const UPLINK: [(&str, &str); 2] = [("192.0.2.1/24", "192.0.2.2/24"), ("2001:db8::1/64", "2001:db8::2/64")];
+
+/// How long a trial may take.
+const TIME: Duration = Duration::from_secs(120);
+
+/// A container, or a host.
+pub(super) struct Container {
+    pub(super) name: &'static str,
+    /// The file that the namespace is mounted on.
+    pub(super) path: PathBuf,
+    pub(super) file: NetnsFile,
+    pub(super) netns: Arc<Netns>,
+}
+
+/// The node: the namespace that this process is in.
+pub(super) struct Node {
+    pub(super) netns: Arc<Netns>,
+    pub(super) containers: Vec<Container>,
+    pub(super) outside: Container,
+}
+
+impl Node {
+    /// Moves this process into namespaces of its own, and makes the others.
+    pub(super) fn enter(directory: &Path, containers: &[&'static str]) -> Result<Self> {
+        leave_the_machine()?;
+        let driver = Arc::new(Driver::new(Instant::now() + TIME).context("prepare for netlink requests")?);
+        let netns = Netns::host(NetnsFile::current()?, Arc::clone(&driver)).context("open the node's namespace")?;
+        let containers = containers.iter().map(|name| Container::new(directory, name, &driver)).collect::<Result<_>>()?;
+        let outside = Container::new(directory, "outside", &driver)?;
+        let node = Self { netns: Arc::new(netns), containers, outside };
+        node.connect_outside().context("connect the node with a host outside")?;
+        Ok(node)
+    }
+
+    fn connect_outside(&self) -> Result<()> {
+        let end = |name: &str| VethEnd { name: name.to_owned(), mac: None, up: true };
+        let outside = &self.outside.netns;
+        let (near, far) = self.netns.create_veth(&end("uplink"), &end("eth0"), outside, 0, None)?;
+        self.netns.set_up(self.netns.link_by_name("lo")?.index, true)?;
+        for (own, other) in UPLINK {
+            let parse = |text: &str| text.parse::<Prefix>().map_err(|reason| anyhow!(reason));
+            let (own, other) = (parse(own)?, parse(other)?);
+            if own.address.is_ipv6() {
+                // There is nobody else who could have these addresses.
+                for (netns, name) in [(&self.netns, "uplink"), (outside, "eth0")] {
+                    let _ = netns.set_sysctl(false, &format!("conf/{name}/accept_dad"), "0");
+                }
+            }
+            self.netns.add_address(near.index, own)?;
+            outside.add_address(far.index, other)?;
+        }
+        Ok(())
+    }
+
+    /// Every address of the node.
+    pub(super) fn addresses(&self) -> Result<HashSet<IpAddr>> {
+        let mut all = HashSet::new();
+        for link in self.netns.links()? {
+            all.extend(self.netns.addresses(link.index, None)?.iter().map(|address| address.prefix.address));
+        }
+        Ok(all)
+    }
+
+    /// The packet filter of the node.
+    pub(super) fn firewall(&self) -> Result<Firewall> {
+        Ok(Firewall::new(netfilter_socket().context("open an nf_tables socket")?, TIME)?)
+    }
+
+    /// The addresses that are masqueraded.
+    pub(super) fn masqueraded(&self) -> Result<HashSet<IpAddr>> {
+        Ok(self.firewall()?.masquerade_owners()?.into_iter().map(|(_, source, _)| source).collect())
+    }
+}
+
+impl Container {
+    fn new(directory: &Path, name: &'static str, driver: &Arc<Driver>) -> Result<Self> {
+        let path = directory.join(name);
+        let made = thread::scope(|scope| {
+            let made = scope.spawn(|| make_namespace(&path)).join();
+            made.unwrap_or_else(|_| Err(io::Error::other("the thread in the namespace panicked")))
+        });
+        made.with_context(|| format!("make a network namespace at {}", path.display()))?;
+        let netns = Netns::container(NetnsFile::open(&path)?, Arc::clone(driver))
+            .with_context(|| format!("enter the network namespace {}", path.display()))?;
+        let file = NetnsFile::open(&path)?;
+        Ok(Self { name, path, file, netns: Arc::new(netns) })
+    }
+}
+
+/// Makes a namespace and mounts it on a file, as container runtimes do. The
+/// calling thread is in it afterwards.
+#[expect(clippy::disallowed_methods, reason = "the one place that makes namespaces")]
+fn make_namespace(path: &Path) -> io::Result<()> {
+    File::create_new(path)?;
+    unshare(CloneFlags::CLONE_NEWNET)?;
+    mount(Some("/proc/thread-self/ns/net"), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+    Ok(())
+}
+
+/// Moves the process into network and mount namespaces of its own, and without
+/// root into a user namespace in which it is root.
+#[expect(clippy::disallowed_methods, reason = "the one place that makes namespaces")]
+fn leave_the_machine() -> Result<()> {
+    let own = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS;
+    let (user, group) = (geteuid(), getegid());
+    if user == Uid::from_raw(0) && unshare(own).is_ok() {
+        return be_private();
+    }
+    unshare(CloneFlags::CLONE_NEWUSER | own).map_err(|errno| {
+        anyhow!("make namespaces for the trial: {}; this machine allows that to root only: use sudo", errno.desc())
+    })?;
+    let map = |file: &str, line: String| fs::write(file, line).with_context(|| format!("write {file}"));
+    map("/proc/self/setgroups", "deny".to_owned())?;
+    map("/proc/self/uid_map", format!("0 {user} 1"))?;
+    map("/proc/self/gid_map", format!("0 {group} 1"))?;
+    be_private()
+}
+
+/// Keeps what is mounted here from showing anywhere else.
+fn be_private() -> Result<()> {
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
+        .context("make the trial's mounts private")
+}

@@ -1,0 +1,4 @@
+//! `weir:firewall`: packet filtering and translation.
+
+pub mod guards;
+pub mod masquerade;

@@ -1,0 +1,241 @@
+//! The table of cases through weir and through the native plugins: results and
+//! the kernel's state have to be equal after each step.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use serde_json::Value;
+
+use super::cases::{self, Case, Need, Step};
+use super::differences::{DIFFERENCES, Difference, Gap, gaps};
+use super::normalise::Names;
+use crate::Test;
+use crate::lab::{Facts, Lab, Missing, Plugins, changes, is_installed, reaches, require};
+
+/// How long both sides may take to become equal: the kernel itself finishes
+/// some things a little later.
+const SETTLE_TIME: Duration = Duration::from_secs(4);
+
+/// One test for each case.
+pub(crate) fn tests() -> Vec<Test> {
+    let test = |case: Case| {
+        Test::new(format!("parity: {} {}", case.plugin, case.name), move || compare(&case))
+    };
+    cases::all().into_iter().map(test).collect()
+}
+
+/// One of both labs, with what the runtime would remember.
+struct Side {
+    name: &'static str,
+    lab: Lab,
+    config: Value,
+    results: HashMap<usize, Value>,
+}
+
+fn compare(case: &Case) -> anyhow::Result<()> {
+    let reference = Plugins::native()?;
+    if !case.version.is_empty() {
+        reference.require_version(case.plugin, case.version)?;
+    }
+    let is_recent = reference.supports("bridge", "1.1.0")?;
+    check_needs(case, is_recent)?;
+    if case.needs.contains(&Need::VlanFiltering) {
+        require_vlan_filtering(case)?;
+    }
+    let expected: Vec<&Difference> =
+        DIFFERENCES.iter().filter(|difference| difference.applies(case, is_recent)).collect();
+    let mut occurred = vec![false; expected.len()];
+    let mut sides = [Side::new("weir", Plugins::Weir, case)?, Side::new("native", reference, case)?];
+    for (number, step) in case.steps.iter().enumerate() {
+        let here = || format!("step {}, {step:?}", number + 1);
+        for side in &mut sides {
+            side.take(step, case).with_context(|| format!("{}: {}", here(), side.name))?;
+        }
+        if matches!(step, Step::Refused(..) | Step::CleanUp(_)) {
+            // Native plugins leave things behind then.
+            continue;
+        }
+        let deadline = Instant::now() + SETTLE_TIME;
+        loop {
+            let found = gaps(&sides[0].facts(step)?, &sides[1].facts(step)?);
+            let is_expected = |gap: &&Gap| expected.iter().any(|difference| difference.explains(gap));
+            let left: Vec<String> =
+                found.iter().filter(|gap| !is_expected(gap)).map(|gap| format!("\n  {gap}")).collect();
+            if left.is_empty() || Instant::now() > deadline {
+                for (difference, occurred) in expected.iter().zip(&mut occurred) {
+                    *occurred |= found.iter().any(|gap| difference.explains(gap));
+                }
+                ensure!(left.is_empty(), "{}:{}", here(), left.concat());
+                break;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+    for (difference, occurred) in expected.iter().zip(occurred) {
+        ensure!(
+            occurred,
+            "the difference {:?} ({}) is listed and does not occur any more",
+            difference.fact,
+            difference.reason
+        );
+    }
+    Ok(())
+}
+
+fn check_needs(case: &Case, is_recent: bool) -> anyhow::Result<()> {
+    for need in &case.needs {
+        match need {
+            Need::World | Need::VlanFiltering => {}
+            Need::Nft => require(is_installed("nft"), "the native plugins need the program nft: install nftables")?,
+            Need::Iptables => require(
+                is_installed("iptables") && is_installed("ip6tables"),
+                "the native plugins need the program iptables: install iptables",
+            )?,
+            Need::RecentReference => require(is_recent, "the native plugins do not know this: set CNI_REFERENCE")?,
+        }
+    }
+    Ok(())
+}
+
+/// Without VLAN filtering in the kernel weir's refusal has to be clear, and
+/// there is nothing to compare.
+fn require_vlan_filtering(case: &Case) -> anyhow::Result<()> {
+    let side = Side::new("weir", Plugins::Weir, case)?;
+    if side.lab.on_node("ip link add probe type bridge vlan_filtering 1").is_ok() {
+        return Ok(());
+    }
+    side.refuse(0, &["VLAN filtering", "kernel"], case)?;
+    Err(Missing("the kernel has no VLAN filtering in bridges; weir's refusal says so".to_owned()).into())
+}
+
+impl Side {
+    fn new(name: &'static str, plugins: Plugins, case: &Case) -> anyhow::Result<Self> {
+        let mut lab = Lab::new(plugins)?;
+        for _ in 0..case.containers() {
+            lab.add_container()?;
+        }
+        if case.needs.contains(&Need::World) {
+            lab.add_world()?;
+        }
+        for (name, content) in &case.files {
+            std::fs::write(lab.path(name), content)?;
+        }
+        let config = case.config(&lab.path("").to_string_lossy())?;
+        Ok(Self { name, lab, config, results: HashMap::new() })
+    }
+
+    /// Does what a step says, and checks what it says on each side alone.
+    fn take(&mut self, step: &Step, case: &Case) -> anyhow::Result<()> {
+        match step {
+            Step::Add(number) => {
+                let result = self.call("ADD", *number, case, true)?.success()?;
+                self.results.insert(*number, result);
+            }
+            Step::Refused(number, facts) => self.refuse(*number, facts, case)?,
+            Step::Check(number) => self.call("CHECK", *number, case, true)?.silence()?,
+            Step::Changed(number) => {
+                self.call("CHECK", *number, case, true)?.failure()?;
+            }
+            Step::Del(number) => self.call("DEL", *number, case, true)?.silence()?,
+            Step::CleanUp(number) => {
+                let reply = self.call("DEL", *number, case, true)?;
+                if self.name == "weir" {
+                    reply.silence()?;
+                }
+            }
+            Step::DelWithoutNetns(number) => self.call("DEL", *number, case, false)?.silence()?,
+            Step::OnNode(line) => drop(self.lab.on_node(line)?),
+            Step::InContainer(number, line) => drop(self.lab.in_container(*number, line)?),
+            Step::Reaches(number, address, expected) => {
+                let address: IpAddr = address.parse()?;
+                let namespace = &self.lab.containers[*number].namespace;
+                self.until(expected, || reaches(namespace, address))?;
+            }
+            Step::WorldSees(number, family, address) => {
+                let address: IpAddr = address.parse()?;
+                let world = self.lab.world.as_ref().context("the case needs a world")?;
+                let namespace = &self.lab.containers[*number].namespace;
+                self.until(&Some(address), || world.sees(namespace, *family))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn call(&self, command: &str, number: usize, case: &Case, has_netns: bool) -> anyhow::Result<crate::lab::Reply> {
+        let mut config = self.config.clone();
+        let is_later = command == "CHECK" || (command == "DEL" && cases::knows_check(case.version));
+        if let (true, Some(result)) = (is_later, self.results.get(&number)) {
+            config["prevResult"] = result.clone();
+        }
+        let mut call = self.lab.call_for(case.plugin, command, &self.lab.containers[number], case.ifname);
+        if !case.arguments.is_empty() {
+            call = call.variable("CNI_ARGS", case.arguments);
+        }
+        if !has_netns {
+            call = call.variable("CNI_NETNS", "");
+        }
+        self.lab.run(&call.config(&config))
+    }
+
+    /// An ADD that fails says why. Weir's also leaves nothing behind but what
+    /// all containers of the network share.
+    fn refuse(&self, number: usize, facts: &[&str], case: &Case) -> anyhow::Result<()> {
+        let before = self.lab.digest()?;
+        let error = self.call("ADD", number, case, true)?.failure()?;
+        for fact in facts {
+            let says = error.text.to_ascii_lowercase().contains(&fact.to_ascii_lowercase());
+            ensure!(says, "the error does not mention {fact:?}: {:?}", error.text);
+        }
+        if self.name == "weir" {
+            let bridge = self.config["bridge"].as_str().unwrap_or("cni0");
+            let left: Vec<String> = changes(&before, &self.lab.digest()?)
+                .into_iter()
+                .filter(|change| !change.contains(bridge) && !is_shared(change))
+                .collect();
+            ensure!(left.is_empty(), "the refused ADD left something behind:\n{}", left.join("\n"));
+        }
+        Ok(())
+    }
+
+    /// Waits for what packets need some time to show.
+    fn until<T: PartialEq + std::fmt::Debug>(
+        &self,
+        expected: &T,
+        look: impl Fn() -> anyhow::Result<T>,
+    ) -> anyhow::Result<()> {
+        let deadline = Instant::now() + SETTLE_TIME;
+        loop {
+            let seen = look()?;
+            if seen == *expected {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!("saw {seen:?}, expected {expected:?}");
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// What can be seen after a step.
+    fn facts(&self, step: &Step) -> anyhow::Result<Facts> {
+        let (facts, snapshots) = self.lab.state()?;
+        let names = ["node"].into_iter().chain(self.lab.containers.iter().map(|container| container.id.as_str()));
+        let mut names = Names::of(names.zip(&snapshots), &self.config.to_string());
+        for container in &self.lab.containers {
+            names.path(&container.path.to_string_lossy(), &format!("netns of {}", container.id));
+        }
+        let mut facts = names.apply_to(&facts);
+        if let Step::Add(number) = step {
+            facts.extend(names.result(&self.results[number]));
+        }
+        Ok(facts)
+    }
+}
+
+/// What an attachment makes for all others, too.
+fn is_shared(change: &str) -> bool {
+    ["/sysctl/ipv4/", "/sysctl/ipv6/", "/lock = ", "/last_reserved_ip."].iter().any(|part| change.contains(part))
+}
