@@ -140,7 +140,7 @@ fn compile(engine: &Engine, plugin: &Plugin, module: &Path, out: &Path) -> Resul
     let mut entry = String::new();
     writeln!(
         entry,
-        "    Bundled {{ name: {:?}, code: include_bytes!({code:?}), is_interface_plugin: {}, is_ipam_plugin: {}, grants: &{:?} }},",
+        "    Bundled {{ name: {:?}, code: &PageAligned(*include_bytes!({code:?})).0, is_interface_plugin: {}, is_ipam_plugin: {}, grants: &{:?} }},",
         plugin.kind,
         has("weir:plugin/plugin@"),
         has("weir:plugin/ipam@"),

@@ -17,10 +17,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
+use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use tempfile::TempDir;
 
-pub(crate) use call::{Call, Reply};
+pub(crate) use call::{Call, CniError, Reply};
 pub(crate) use container::{Container, Handle};
 pub(crate) use digest::changes;
 pub(crate) use missing::{Missing, require};
@@ -79,6 +80,12 @@ impl Lab {
         self.containers.last().context("there is a container")
     }
 
+    /// Ends a container: its namespace is gone, and so is all that was in it.
+    pub(crate) fn end_container(&mut self, number: usize) -> anyhow::Result<()> {
+        let container = self.containers.get_mut(number).with_context(|| format!("there is no container {number}"))?;
+        container.end(&self.node)
+    }
+
     /// Connects the node to a network beyond it.
     pub(crate) fn add_world(&mut self) -> anyhow::Result<&World> {
         let world = World::beyond(&self.node)?;
@@ -103,7 +110,10 @@ impl Lab {
 
     /// The same, of any binary.
     pub(crate) fn call_binary(&self, binary: PathBuf, command: &str) -> Call {
-        Call::new(binary, command, &self.bin).variable("WEIR_STATE_DIR", self.path("weir"))
+        Call::new(binary, command, &self.bin)
+            .variable("WEIR_STATE_DIR", self.path("weir"))
+            // Some native plugins make temporary files.
+            .variable("TMPDIR", self.path(""))
     }
 
     /// A call about an interface of a container.
@@ -137,8 +147,13 @@ impl Lab {
     }
 }
 
-/// Puts the lab's own state where plugins expect that of the node.
+/// Puts the lab's own state where plugins expect that of the node, and makes
+/// everything else read-only: a plugin that is led astray changes nothing.
 fn mount_state(root: &Path) -> anyhow::Result<()> {
+    let bind = |from: &Path, to: &Path| {
+        mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+            .with_context(|| format!("mount {} on {}", from.display(), to.display()))
+    };
     let state = Path::new(CNI_STATE);
     if !state.is_dir() {
         // It cannot be made without touching the machine: hide its parent.
@@ -148,6 +163,13 @@ fn mount_state(root: &Path) -> anyhow::Result<()> {
         mount(None::<&str>, parent, Some("tmpfs"), MsFlags::empty(), None::<&str>).context("mount a tmpfs")?;
         fs::create_dir(state)?;
     }
-    mount(Some(&root.join("cni")), state, None::<&str>, MsFlags::MS_BIND, None::<&str>)
-        .with_context(|| format!("mount the lab's own {CNI_STATE}"))
+    bind(&root.join("cni"), state)?;
+    bind(root, root)?;
+    let read_only = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | MsFlags::MS_RELATIME;
+    match mount(None::<&str>, "/", None::<&str>, read_only, None::<&str>) {
+        // In a user namespace, mount flags of the machine may be locked; there
+        // its files belong to somebody else anyway.
+        Ok(()) | Err(Errno::EPERM) => Ok(()),
+        Err(errno) => Err(errno).context("make the file system read-only"),
+    }
 }

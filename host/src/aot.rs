@@ -1,19 +1,55 @@
 //! Loading components that were compiled ahead of time. This module alone
 //! turns bytes into code that runs.
 
-use wasmtime::Engine;
+use std::ffi::c_void;
+use std::ptr::NonNull;
+
+use nix::sys::mman::{ProtFlags, mprotect};
 use wasmtime::component::Component;
+use wasmtime::{CustomCodeMemory, Engine};
 
 use crate::catalog::Bundled;
 use crate::failure::{Failure, code};
+
+/// The size of a page on every machine that weir is built for.
+pub(crate) const PAGE: usize = 4096;
+
+/// Code that begins with a page of the executable, so that it runs from where
+/// it is: the kernel maps the executable's file, and only what is used of it
+/// is ever read.
+#[repr(C, align(4096))]
+pub(crate) struct PageAligned<const N: usize>(pub(crate) [u8; N]);
+
+/// Makes code executable where it is.
+pub(crate) struct InPlace;
+
+impl CustomCodeMemory for InPlace {
+    fn required_alignment(&self) -> usize {
+        PAGE
+    }
+
+    fn publish_executable(&self, start: *const u8, length: usize) -> wasmtime::Result<()> {
+        let address = NonNull::new(start.cast_mut().cast::<c_void>())
+            .ok_or_else(|| wasmtime::Error::msg("there is no code to make executable"))?;
+        // SAFETY: the range is the text of a component, in pages of its own,
+        // which nobody writes to: it was read-only before, and stays so.
+        unsafe { mprotect(address, length, ProtFlags::PROT_READ | ProtFlags::PROT_EXEC) }
+            .map_err(|errno| wasmtime::Error::msg(format!("make code executable: {}", errno.desc())))
+    }
+
+    fn unpublish_executable(&self, _: *const u8, _: usize) -> wasmtime::Result<()> {
+        // Another instance of the component may still run.
+        Ok(())
+    }
+}
 
 /// Loads a bundled component.
 #[expect(clippy::disallowed_methods, reason = "the one place that loads compiled code")]
 pub(crate) fn load(engine: &Engine, bundled: &Bundled) -> Result<Component, Failure> {
     // SAFETY: the bytes were compiled by this crate's build script and are part
-    // of this executable; nobody who could not replace the executable itself
-    // can replace them.
-    let component = unsafe { Component::deserialize(engine, bundled.code) };
+    // of this executable: they stay for ever and never change, and nobody who
+    // could not replace the executable itself can replace them.
+    let component = unsafe { Component::deserialize_raw(engine, NonNull::from(bundled.code)) };
     component.map_err(|error| {
         Failure::new(code::COMPONENT, format!("load the component of plugin type {}: {error:#}", bundled.name))
             .details("this build of weir is broken; install it anew")

@@ -1,5 +1,7 @@
 //! Which component serves a plugin type.
 
+use crate::aot::PageAligned;
+
 /// A component that comes with weir: compiled ahead of time, embedded.
 pub(crate) struct Bundled {
     /// The plugin type.
@@ -35,8 +37,8 @@ mod tests {
     fn every_bundled_component_loads_and_imports_only_what_it_is_granted() {
         let engine = crate::engine::engine().unwrap();
         for bundled in BUNDLED {
-            let component = crate::aot::load(&engine, bundled).unwrap();
-            let imports: Vec<String> = crate::session::imports(&engine, &component);
+            let component = crate::aot::load(engine, bundled).unwrap();
+            let imports: Vec<String> = crate::session::imports(engine, &component);
             for import in &imports {
                 assert!(!import.starts_with("wasi:"), "{} imports {import}", bundled.name);
                 assert!(

@@ -9,7 +9,7 @@ use wasmtime::Engine;
 use crate::call::{Call, JOURNAL_LOCK_WAIT};
 use crate::capability;
 use crate::catalog::{self, Bundled};
-use crate::engine;
+use crate::engine::{self, Deadline};
 use crate::failure::{Failure, code};
 use crate::gc;
 use crate::journal::{Header, Journal, Key, roll_back};
@@ -131,11 +131,11 @@ type Selected = Result<(&'static Bundled, Role), Failure>;
 fn run(call: &Rc<Call>, selected: Selected) -> Result<Option<CniResult>, Failure> {
     let (bundled, role) = selected?;
     let command = call.request.environment.command;
-    let engine = start_engine(call)?;
+    let (engine, _deadline) = start_engine(call)?;
     match role {
-        Role::Interface => InterfacePlugin::start(&engine, bundled, call)?.run(command),
+        Role::Interface => InterfacePlugin::start(engine, bundled, call)?.run(command),
         Role::Ipam => {
-            let result = IpamPlugin::start(&engine, bundled, call)?.run(command)?;
+            let result = IpamPlugin::start(engine, bundled, call)?.run(command)?;
             let read = |result| {
                 capability::ipam_result(result).map_err(|reason| {
                     Failure::new(code::TRAPPED, format!("plugin {} returned an unusable result: {reason}", bundled.name))
@@ -146,12 +146,12 @@ fn run(call: &Rc<Call>, selected: Selected) -> Result<Option<CniResult>, Failure
     }
 }
 
-fn start_engine(call: &Call) -> Result<Engine, Failure> {
+fn start_engine(call: &Call) -> Result<(&'static Engine, Deadline), Failure> {
     let engine =
         engine::engine().map_err(|error| Failure::new(code::COMPONENT, format!("start the sandbox: {error:#}")))?;
-    engine::watch(&engine, call.remaining())
+    let deadline = Deadline::after(call.remaining())
         .map_err(|error| Failure::io(format!("start the watch over the deadline: {error}")))?;
-    Ok(engine)
+    Ok((engine, deadline))
 }
 
 fn add(call: &Rc<Call>, selected: Selected) -> Result<Option<Value>, Failure> {

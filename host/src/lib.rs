@@ -7,6 +7,7 @@
 //! `journal`, `reply` answers.
 
 mod aot;
+mod boot;
 mod call;
 mod capability;
 mod catalog;

@@ -76,7 +76,7 @@ impl NetlinkError {
     pub(crate) fn is_absent(&self) -> bool {
         matches!(
             self.errno(),
-            nix::libc::ENODEV | nix::libc::ENOENT | nix::libc::ESRCH | nix::libc::EADDRNOTAVAIL | nix::libc::ENXIO
+            nix::libc::ENODEV | nix::libc::ENOENT | nix::libc::ESRCH | nix::libc::ENXIO
         )
     }
 

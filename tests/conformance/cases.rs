@@ -55,6 +55,8 @@ pub(crate) enum Step {
     CleanUp(usize),
     /// DEL with an empty `CNI_NETNS`.
     DelWithoutNetns(usize),
+    /// The container's processes end, and with them its namespace.
+    End(usize),
     /// A program on the node.
     OnNode(&'static str),
     /// A program in a container's network.
@@ -152,6 +154,7 @@ impl Case {
             | Step::Del(number)
             | Step::CleanUp(number)
             | Step::DelWithoutNetns(number)
+            | Step::End(number)
             | Step::InContainer(number, _)
             | Step::Reaches(number, ..)
             | Step::WorldSees(number, ..) => number + 1,
@@ -172,13 +175,13 @@ impl Case {
     }
 }
 
-/// Two containers come and go; of the second only its id is known at the end.
+/// Two containers come and go; the second's namespace is gone before DEL.
 fn usual_steps(version: &str) -> Vec<Step> {
     let mut steps = vec![Step::Add(0)];
     if knows_check(version) {
         steps.push(Step::Check(0));
     }
-    steps.extend([Step::Add(1), Step::Del(0), Step::Del(0), Step::DelWithoutNetns(1)]);
+    steps.extend([Step::Add(1), Step::Del(0), Step::Del(0), Step::End(1), Step::DelWithoutNetns(1)]);
     steps
 }
 

@@ -2,7 +2,7 @@
 //! with its reason. A difference that is listed and does not occur any more
 //! fails its cases.
 
-use super::cases::Case;
+use super::cases::{Case, Step};
 use crate::lab::Facts;
 
 /// Which reference a difference is with.
@@ -20,19 +20,20 @@ pub(crate) enum Against {
 pub(crate) struct Difference {
     /// Why.
     pub(crate) reason: &'static str,
-    /// The fact; `*` stands for anything.
-    pub(crate) fact: &'static str,
-    /// What weir and the native plugins say; none for nothing, `*` for anything.
-    pub(crate) weir: Option<&'static str>,
-    pub(crate) native: Option<&'static str>,
+    /// The facts by which it shows.
+    pub(crate) facts: &'static [Fact],
     /// With which reference.
     pub(crate) against: Against,
     /// In which cases it has to occur.
     pub(crate) case: fn(&Case) -> bool,
 }
 
+/// A fact, and what weir and the native plugins say: none for nothing. `*`
+/// stands for anything, in all three.
+pub(crate) type Fact = (&'static str, Option<&'static str>, Option<&'static str>);
+
 /// A fact that is not the same in both labs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Gap {
     pub(crate) fact: String,
     pub(crate) weir: Option<String>,
@@ -40,19 +41,198 @@ pub(crate) struct Gap {
 }
 
 /// The list.
-pub(crate) const DIFFERENCES: &[Difference] = &[];
+pub(crate) const DIFFERENCES: &[Difference] = &[
+    Difference {
+        reason: "A link's queue has the kernel's own length; the native plugins ask for 0, which makes a qdisc that \
+                 is added later drop everything.",
+        facts: &[("*/link/*/txqlen", Some("1000"), None)],
+        against: Against::Any,
+        case: connects,
+    },
+    Difference {
+        reason: "A bridge keeps the hardware address that it was made with. The native plugins pin it only with a \
+                 gateway; else it is that of the lowest port, and changes as containers come and go.",
+        facts: &[
+            ("node/link/veth#*/address", Some("mac of node veth#*"), Some("mac of node cni0")),
+            ("result/interfaces/1/mac", Some("mac of node veth#*"), Some("mac of node cni0")),
+            ("node/link/cni0/address", Some("mac of node cni0"), Some("00:00:00:00:00:00")),
+            ("result/interfaces/0/mac", Some("mac of node cni0"), Some("00:00:00:00:00:00")),
+            ("node/link/cni0/address/fe80::*", None, Some("link")),
+            ("node/link/cni0/address/link-local of node cni0/64", Some("link"), None),
+            ("node/link/veth#*/address/link-local of node veth#*/64", Some("link"), None),
+            ("node/link/veth#*/address/link-local of node cni0/64", None, Some("link")),
+        ],
+        against: Against::Any,
+        case: |case| case.plugin == "bridge" && connects(case) && is_new_bridge(case) && !is_gateway(case),
+    },
+    Difference {
+        reason: "The addresses of a container survive its link going down, as 1.9.1 has it.",
+        facts: &[("c*/sysctl/ipv6/eth0/keep_addr_on_down", Some("1"), Some("0"))],
+        against: Against::Old,
+        case: |case| connects(case) && has_ipam(case) && has_ipv6(case),
+    },
+    Difference {
+        reason: "The DNS settings that the IPAM plugin returns are not thrown away, as 1.9.1 has it.",
+        facts: &[("result/dns/*", Some("*"), None)],
+        against: Against::Old,
+        case: |case| {
+            let returns_dns = ["with resolvConf", "with an empty dns", "with static addresses"];
+            case.plugin == "bridge" && returns_dns.contains(&case.name.as_str())
+        },
+    },
+    Difference {
+        reason: "Results of CNI 1.1.0 tell the MTU of every interface; the native plugins leave it out.",
+        facts: &[("result/interfaces/*/mtu", Some("*"), None)],
+        against: Against::Recent,
+        case: |case| case.version == "1.1.0" && connects(case),
+    },
+    Difference {
+        reason: "The kernel gets the mtu and advmss of a route; the native plugins only repeat them in the result.",
+        facts: &[
+            ("c*/route/* metric 50", None, Some("")),
+            ("c*/route/* metric 50 metrics *advmss*mtu*", Some(""), None),
+        ],
+        against: Against::Recent,
+        case: |case| connects(case) && has(case, "advmss"),
+    },
+    Difference {
+        reason: "Results of CNI 0.3 and 0.4 tell the IP version, which the specification demands; native loopback \
+                 leaves it out.",
+        facts: &[("result/ips/*/version", Some("*"), None)],
+        against: Against::Any,
+        case: |case| case.plugin == "loopback" && ["0.3.1", "0.4.0"].contains(&case.version),
+    },
+    Difference {
+        reason: "A container that is connected by ptp uses its addresses at once: nobody else is on the link, so \
+                 duplicate detection only costs a second of each start.",
+        facts: &[("c*/sysctl/ipv6/eth0/accept_dad", Some("0"), Some("1"))],
+        against: Against::Any,
+        case: |case| case.plugin == "ptp" && connects(case),
+    },
+    Difference {
+        reason: "A container announces its address on ptp as it does on a bridge.",
+        facts: &[("c*/sysctl/ipv4/eth0/arp_notify", Some("1"), Some("0"))],
+        against: Against::Any,
+        case: |case| case.plugin == "ptp" && connects(case),
+    },
+    Difference {
+        reason: "A bridge whose only port is down has no carrier: weir attaches the port before the kernel makes the \
+                 route, which appears with the carrier.",
+        facts: &[("node/route/fe80::/64 dev cni0 *", None, Some(""))],
+        against: Against::Any,
+        case: |case| has(case, "disableContainerInterface") && connects(case),
+    },
+    Difference {
+        reason: "DEL removes the link of a container that still runs even if the runtime does not name its namespace: \
+                 the journal knows it.",
+        facts: &[
+            ("*veth#1*", None, Some("*")),
+            ("c1/*eth0*", None, Some("*")),
+            ("node/link/cni0/flags", Some("*NO-CARRIER*"), Some("*LOWER_UP*")),
+            ("node/link/cni0/operstate", Some("DOWN"), Some("UP")),
+        ],
+        against: Against::Any,
+        case: |case| case.name == "removed without its namespace's path",
+    },
+];
+
+/// What the native plugins refuse and weir does. If it is ADD, weir takes the
+/// case's steps alone.
+pub(crate) struct Refusal {
+    /// Why weir does it.
+    pub(crate) reason: &'static str,
+    /// The command.
+    pub(crate) command: &'static str,
+    /// In which cases.
+    pub(crate) case: fn(&Case) -> bool,
+    /// What the native plugin says.
+    pub(crate) says: &'static str,
+    /// With which reference.
+    pub(crate) against: Against,
+}
+
+/// The list of refusals.
+pub(crate) const REFUSALS: &[Refusal] = &[
+    Refusal {
+        reason: "The operator's default route and the one that isDefaultGateway adds are the same route.",
+        command: "ADD",
+        case: |case| case.name == "as the default gateway beside a default route without a gateway",
+        says: "file exists",
+        against: Against::Any,
+    },
+    Refusal {
+        reason: "An argument that the other plugin of the configuration knows is not unknown.",
+        command: "ADD",
+        case: |case| case.name.ends_with("in CNI_ARGS without IgnoreUnknown"),
+        says: "unknown args",
+        against: Against::Any,
+    },
+    Refusal {
+        reason: "Without IPAM there is no IPAM plugin to ask.",
+        command: "CHECK",
+        case: |case| case.plugin == "bridge" && !has_ipam(case),
+        says: "no plugin name provided",
+        against: Against::Any,
+    },
+    Refusal {
+        reason: "A route is looked for in the table that it was put into.",
+        command: "CHECK",
+        case: |case| has(case, r#""table":"#) && case.plugin == "bridge",
+        says: "not found in routing table",
+        against: Against::Recent,
+    },
+    Refusal {
+        reason: "A route with a gateway of its own is found again, as 1.9.1 has it.",
+        command: "CHECK",
+        case: |case| ["with routes", "with a gateway of the range"].contains(&case.name.as_str()) && has(case, "172.16"),
+        says: "not found in routing table",
+        against: Against::Old,
+    },
+    Refusal {
+        reason: "What nftables masquerades is not looked for in iptables.",
+        command: "DEL",
+        case: |case| case.name == "masquerades by nftables",
+        says: "iptables",
+        against: Against::Recent,
+    },
+];
+
+fn connects(case: &Case) -> bool {
+    ["bridge", "ptp"].contains(&case.plugin) && case.steps.iter().any(|step| matches!(step, Step::Add(_)))
+}
+
+fn has(case: &Case, text: &str) -> bool {
+    case.config.contains(text)
+}
+
+fn is_new_bridge(case: &Case) -> bool {
+    !has(case, "br0")
+}
+
+fn is_gateway(case: &Case) -> bool {
+    has(case, "isGateway") || has(case, "isDefaultGateway")
+}
+
+fn has_ipam(case: &Case) -> bool {
+    has(case, r#""ipam":{""#)
+}
+
+fn has_ipv6(case: &Case) -> bool {
+    has(case, "fd00:") || case.arguments.contains("fd00:")
+}
+
+impl Against {
+    /// Whether a reference is meant.
+    pub(crate) fn is(self, is_recent: bool) -> bool {
+        match self {
+            Self::Old => !is_recent,
+            Self::Recent => is_recent,
+            Self::Any => true,
+        }
+    }
+}
 
 impl Difference {
-    /// Whether the difference is to be expected in a case.
-    pub(crate) fn applies(&self, case: &Case, is_recent: bool) -> bool {
-        let reference = match self.against {
-            Against::Old => !is_recent,
-            Against::Recent => is_recent,
-            Against::Any => true,
-        };
-        reference && (self.case)(case)
-    }
-
     /// Whether it explains a gap.
     pub(crate) fn explains(&self, gap: &Gap) -> bool {
         let side = |pattern: Option<&str>, value: Option<&str>| match (pattern, value) {
@@ -60,9 +240,9 @@ impl Difference {
             (Some(pattern), Some(value)) => matches(pattern, value),
             _ => false,
         };
-        matches(self.fact, &gap.fact)
-            && side(self.weir, gap.weir.as_deref())
-            && side(self.native, gap.native.as_deref())
+        self.facts.iter().any(|(fact, weir, native)| {
+            matches(fact, &gap.fact) && side(*weir, gap.weir.as_deref()) && side(*native, gap.native.as_deref())
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! The table of cases through weir and through the native plugins: results and
 //! the kernel's state have to be equal after each step.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::thread;
@@ -10,10 +11,10 @@ use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 
 use super::cases::{self, Case, Need, Step};
-use super::differences::{DIFFERENCES, Difference, Gap, gaps};
+use super::differences::{DIFFERENCES, Difference, Gap, REFUSALS, Refusal, gaps};
 use super::normalise::Names;
 use crate::Test;
-use crate::lab::{Facts, Lab, Missing, Plugins, changes, is_installed, reaches, require};
+use crate::lab::{Facts, Lab, Missing, Plugins, Reply, changes, is_installed, reaches, require};
 
 /// How long both sides may take to become equal: the kernel itself finishes
 /// some things a little later.
@@ -33,6 +34,8 @@ struct Side {
     lab: Lab,
     config: Value,
     results: HashMap<usize, Value>,
+    /// What this side is known to refuse, and whether it did.
+    refusals: Vec<(&'static Refusal, Cell<bool>)>,
 }
 
 fn compare(case: &Case) -> anyhow::Result<()> {
@@ -45,44 +48,77 @@ fn compare(case: &Case) -> anyhow::Result<()> {
     if case.needs.contains(&Need::VlanFiltering) {
         require_vlan_filtering(case)?;
     }
-    let expected: Vec<&Difference> =
-        DIFFERENCES.iter().filter(|difference| difference.applies(case, is_recent)).collect();
-    let mut occurred = vec![false; expected.len()];
-    let mut sides = [Side::new("weir", Plugins::Weir, case)?, Side::new("native", reference, case)?];
+    let refusals = REFUSALS.iter().filter(|refusal| refusal.against.is(is_recent) && (refusal.case)(case));
+    let mut weir = Side::new("weir", Plugins::Weir, case)?;
+    let mut native = Side::new("native", reference, case)?;
+    native.refusals = refusals.map(|refusal| (refusal, Cell::new(false))).collect();
+    if native.refusals.iter().any(|(refusal, _)| refusal.command == "ADD") {
+        let reply = native.call("ADD", 0, case, true)?;
+        ensure!(native.refuses("ADD", &reply), "the native plugins do not refuse ADD any more");
+        return case.steps.iter().try_for_each(|step| weir.take(step, case));
+    }
+    let expected = DIFFERENCES.iter().filter(|difference| difference.against.is(is_recent) && (difference.case)(case));
+    let mut comparison = Comparison { expected: expected.map(|difference| (difference, false)).collect(), found: Vec::new() };
+    let mut sides = [weir, native];
     for (number, step) in case.steps.iter().enumerate() {
-        let here = || format!("step {}, {step:?}", number + 1);
+        let here = format!("step {}, {step:?}", number + 1);
         for side in &mut sides {
-            side.take(step, case).with_context(|| format!("{}: {}", here(), side.name))?;
+            side.take(step, case).with_context(|| format!("{here}: {}{}", side.name, comparison.report()))?;
         }
-        if matches!(step, Step::Refused(..) | Step::CleanUp(_)) {
-            // Native plugins leave things behind then.
-            continue;
+        // Native plugins leave things behind when they refuse.
+        if !matches!(step, Step::Refused(..) | Step::CleanUp(_)) {
+            comparison.look(&here, &sides, step)?;
         }
+    }
+    let never = sides[1].refusals.iter().find(|(_, occurred)| !occurred.get());
+    if let Some((refusal, _)) = never {
+        bail!("a refusal of {} is listed and does not occur any more: {}", refusal.command, refusal.reason);
+    }
+    comparison.finish()
+}
+
+/// What was found to differ so far.
+struct Comparison {
+    /// Differences that are listed for the case, and whether they occurred.
+    expected: Vec<(&'static Difference, bool)>,
+    found: Vec<(String, Gap)>,
+}
+
+impl Comparison {
+    /// Compares both sides until nothing new differs.
+    fn look(&mut self, here: &str, sides: &[Side; 2], step: &Step) -> anyhow::Result<()> {
         let deadline = Instant::now() + SETTLE_TIME;
         loop {
-            let found = gaps(&sides[0].facts(step)?, &sides[1].facts(step)?);
-            let is_expected = |gap: &&Gap| expected.iter().any(|difference| difference.explains(gap));
-            let left: Vec<String> =
-                found.iter().filter(|gap| !is_expected(gap)).map(|gap| format!("\n  {gap}")).collect();
-            if left.is_empty() || Instant::now() > deadline {
-                for (difference, occurred) in expected.iter().zip(&mut occurred) {
-                    *occurred |= found.iter().any(|gap| difference.explains(gap));
+            let gaps = gaps(&sides[0].facts(step)?, &sides[1].facts(step)?);
+            let is_new = |gap: &&Gap| {
+                !self.expected.iter().any(|(difference, _)| difference.explains(gap))
+                    && !self.found.iter().any(|(_, known)| known == *gap)
+            };
+            let new: Vec<Gap> = gaps.iter().filter(is_new).cloned().collect();
+            if new.is_empty() || Instant::now() > deadline {
+                for (difference, occurred) in &mut self.expected {
+                    *occurred |= gaps.iter().any(|gap| difference.explains(gap));
                 }
-                ensure!(left.is_empty(), "{}:{}", here(), left.concat());
-                break;
+                self.found.extend(new.into_iter().map(|gap| (here.to_owned(), gap)));
+                return Ok(());
             }
             thread::sleep(Duration::from_millis(50));
         }
     }
-    for (difference, occurred) in expected.iter().zip(occurred) {
-        ensure!(
-            occurred,
-            "the difference {:?} ({}) is listed and does not occur any more",
-            difference.fact,
-            difference.reason
-        );
+
+    fn report(&self) -> String {
+        self.found.iter().map(|(here, gap)| format!("\n  {gap} (since {here})")).collect()
     }
-    Ok(())
+
+    fn finish(self) -> anyhow::Result<()> {
+        ensure!(self.found.is_empty(), "weir differs from the native plugins:{}", self.report());
+        match self.expected.iter().find(|(_, occurred)| !occurred) {
+            Some((difference, _)) => {
+                bail!("a difference is listed and does not occur any more: {}", difference.reason)
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 fn check_needs(case: &Case, is_recent: bool) -> anyhow::Result<()> {
@@ -124,7 +160,7 @@ impl Side {
             std::fs::write(lab.path(name), content)?;
         }
         let config = case.config(&lab.path("").to_string_lossy())?;
-        Ok(Self { name, lab, config, results: HashMap::new() })
+        Ok(Self { name, lab, config, results: HashMap::new(), refusals: Vec::new() })
     }
 
     /// Does what a step says, and checks what it says on each side alone.
@@ -135,18 +171,19 @@ impl Side {
                 self.results.insert(*number, result);
             }
             Step::Refused(number, facts) => self.refuse(*number, facts, case)?,
-            Step::Check(number) => self.call("CHECK", *number, case, true)?.silence()?,
+            Step::Check(number) => self.be_silent("CHECK", *number, case, true)?,
             Step::Changed(number) => {
                 self.call("CHECK", *number, case, true)?.failure()?;
             }
-            Step::Del(number) => self.call("DEL", *number, case, true)?.silence()?,
+            Step::Del(number) => self.be_silent("DEL", *number, case, true)?,
             Step::CleanUp(number) => {
                 let reply = self.call("DEL", *number, case, true)?;
                 if self.name == "weir" {
                     reply.silence()?;
                 }
             }
-            Step::DelWithoutNetns(number) => self.call("DEL", *number, case, false)?.silence()?,
+            Step::DelWithoutNetns(number) => self.be_silent("DEL", *number, case, false)?,
+            Step::End(number) => self.lab.end_container(*number)?,
             Step::OnNode(line) => drop(self.lab.on_node(line)?),
             Step::InContainer(number, line) => drop(self.lab.in_container(*number, line)?),
             Step::Reaches(number, address, expected) => {
@@ -164,7 +201,7 @@ impl Side {
         Ok(())
     }
 
-    fn call(&self, command: &str, number: usize, case: &Case, has_netns: bool) -> anyhow::Result<crate::lab::Reply> {
+    fn call(&self, command: &str, number: usize, case: &Case, has_netns: bool) -> anyhow::Result<Reply> {
         let mut config = self.config.clone();
         let is_later = command == "CHECK" || (command == "DEL" && cases::knows_check(case.version));
         if let (true, Some(result)) = (is_later, self.results.get(&number)) {
@@ -178,6 +215,19 @@ impl Side {
             call = call.variable("CNI_NETNS", "");
         }
         self.lab.run(&call.config(&config))
+    }
+
+    /// Makes a call that has to succeed and say nothing, if it is not known to
+    /// be refused.
+    fn be_silent(&self, command: &str, number: usize, case: &Case, has_netns: bool) -> anyhow::Result<()> {
+        let reply = self.call(command, number, case, has_netns)?;
+        if self.refuses(command, &reply) { Ok(()) } else { reply.silence() }
+    }
+
+    fn refuses(&self, command: &str, reply: &Reply) -> bool {
+        let Reply::Failure(error) = reply else { return false };
+        let known = self.refusals.iter().find(|(refusal, _)| refusal.command == command && error.text.contains(refusal.says));
+        known.inspect(|(_, occurred)| occurred.set(true)).is_some()
     }
 
     /// An ADD that fails says why. Weir's also leaves nothing behind but what

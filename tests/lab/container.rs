@@ -1,9 +1,11 @@
 //! A container: a network namespace that a runtime could have made.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::Context;
+use nix::mount::umount;
 
 use super::Namespace;
 
@@ -45,15 +47,33 @@ impl Container {
         };
         Ok(Self { id: id.to_owned(), namespace, path, process })
     }
-}
 
-impl Drop for Container {
-    fn drop(&mut self) {
+    /// Ends the container. Its path stays, and leads nowhere; its namespace is
+    /// from now on an empty one that nobody uses.
+    pub(super) fn end(&mut self, node: &Namespace) -> anyhow::Result<()> {
+        self.namespace = Namespace::network()?;
+        if self.process.is_none() {
+            node.enter(|| {
+                umount(&self.path).context("unmount the container's namespace")?;
+                fs::remove_file(&self.path).context("remove the container's mount point")
+            })?;
+        }
+        self.stop();
+        Ok(())
+    }
+
+    fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
             // It may have ended by itself.
             let _ = process.kill();
             let _ = process.wait();
         }
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 

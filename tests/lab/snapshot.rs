@@ -119,7 +119,9 @@ impl Snapshot {
         flags.sort();
         add("flags", flags.join(" "));
         for key in LINK_KEYS.into_iter().filter(|key| !link[key].is_null()) {
-            add(key, word(link, key));
+            // Of a veth without carrier the kernel looks up the peer's index in
+            // the wrong namespace, so that chance decides between these two.
+            add(key, word(link, key).replace("LOWERLAYERDOWN", "DOWN"));
         }
         let info = &link["linkinfo"];
         if !info["info_kind"].is_null() {

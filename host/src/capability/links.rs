@@ -132,7 +132,10 @@ impl links::HostNetns for Session {
         }
         let (here, side) = self.netns_of(&netns)?;
         let (there, far_side) = self.netns_of(&peer_netns)?;
-        let controller = controller.map(|bridge| self.link_of(&bridge).map(|link| link.index)).transpose()?;
+        let controller = match controller.map(|bridge| self.index_in(&bridge, side)).transpose()?.transpose() {
+            Ok(controller) => controller,
+            Err(error) => return Ok(Err(error)),
+        };
         // The way back deletes by name, so nothing may have that name before.
         match here.link_by_name(&near.name) {
             Err(error) if error.is_absent() => {}
@@ -173,7 +176,10 @@ impl links::HostNetns for Session {
             }
         }
         let (netns, side) = self.netns_of(&netns)?;
-        let bridge = self.link_of(&bridge)?.index;
+        let bridge = match self.index_in(&bridge, side)? {
+            Ok(bridge) => bridge,
+            Err(error) => return Ok(Err(error)),
+        };
         let object = format!("{} and {}", port.name, own.name);
         let (port, own) = (veth_end(port), veth_end(own));
         let made = self.call.change(self.plugin, "create-shared-veth", object, None, || {
@@ -258,6 +264,10 @@ impl links::HostLink for Session {
     }
 
     fn set_up(&mut self, link: Resource<LinkHandle>, up: bool) -> Served<Result<(), NetError>> {
+        let denied = if up { self.own_or_bridge(&link, "set up")? } else { self.own_only(&link, "set down")? };
+        if let Some(denied) = denied {
+            return Ok(Err(denied));
+        }
         self.change_link(
             &link,
             "set-up",
@@ -268,6 +278,10 @@ impl links::HostLink for Session {
     }
 
     fn set_mtu(&mut self, link: Resource<LinkHandle>, mtu: u32) -> Served<Result<(), NetError>> {
+        let denied = self.own_only(&link, "set the MTU of")?;
+        if let Some(denied) = denied {
+            return Ok(Err(denied));
+        }
         self.change_link(
             &link,
             "set-mtu",
@@ -278,6 +292,10 @@ impl links::HostLink for Session {
     }
 
     fn set_mac(&mut self, link: Resource<LinkHandle>, mac: MacAddress) -> Served<Result<(), NetError>> {
+        let denied = self.own_only(&link, "set the hardware address of")?;
+        if let Some(denied) = denied {
+            return Ok(Err(denied));
+        }
         self.change_link(
             &link,
             "set-mac",
@@ -291,6 +309,10 @@ impl links::HostLink for Session {
     }
 
     fn set_promiscuous(&mut self, link: Resource<LinkHandle>, on: bool) -> Served<Result<(), NetError>> {
+        let denied = self.own_or_bridge(&link, "change the promiscuous mode of")?;
+        if let Some(denied) = denied {
+            return Ok(Err(denied));
+        }
         self.change_link(
             &link,
             "set-promiscuous",
@@ -307,8 +329,12 @@ impl links::HostLink for Session {
         link: Resource<LinkHandle>,
         bridge: Resource<LinkHandle>,
     ) -> Served<Result<(), NetError>> {
-        let bridge = self.link_of(&bridge)?;
-        let (to, what) = (bridge.index, format!(" to {}", bridge.name));
+        let side = self.link_of(&link)?.side;
+        let what = format!(" to {}", self.link_of(&bridge)?.name);
+        let to = match self.index_in(&bridge, side)? {
+            Ok(to) => to,
+            Err(error) => return Ok(Err(error)),
+        };
         if let Some(denied) = self.own_only(&link, "attach")? {
             return Ok(Err(denied));
         }
@@ -324,6 +350,10 @@ impl links::HostLink for Session {
     }
 
     fn set_vlan_filtering(&mut self, link: Resource<LinkHandle>, on: bool) -> Served<Result<(), NetError>> {
+        let denied = self.own_or_bridge(&link, "change the VLAN filtering of")?;
+        if let Some(denied) = denied {
+            return Ok(Err(denied));
+        }
         self.change_own(&link, "set-vlan-filtering", "", |netns, index| netns.set_vlan_filtering(index, on))
     }
 
@@ -331,18 +361,16 @@ impl links::HostLink for Session {
         if let Some(denied) = self.own_only(&link, "change the VLANs of")? {
             return Ok(Err(denied));
         }
-        let itself = self.link_of(&link)?.kind.as_deref() == Some("bridge");
         let vlans = vlan_ranges(vlans);
-        self.change_own(&link, "add-vlans", "", |netns, index| netns.add_vlans(index, &vlans, itself))
+        self.change_own(&link, "add-vlans", "", |netns, index| netns.add_vlans(index, &vlans))
     }
 
     fn remove_vlans(&mut self, link: Resource<LinkHandle>, vlans: Vec<VlanRange>) -> Served<Result<(), NetError>> {
         if let Some(denied) = self.own_only(&link, "change the VLANs of")? {
             return Ok(Err(denied));
         }
-        let itself = self.link_of(&link)?.kind.as_deref() == Some("bridge");
         let vlans = vlan_ranges(vlans);
-        self.change_own(&link, "remove-vlans", "", |netns, index| netns.remove_vlans(index, &vlans, itself))
+        self.change_own(&link, "remove-vlans", "", |netns, index| netns.remove_vlans(index, &vlans))
     }
 
     fn vlans(&mut self, link: Resource<LinkHandle>) -> Served<Result<Vec<VlanRange>, NetError>> {
@@ -398,6 +426,21 @@ impl links::HostLink for Session {
 }
 
 impl Session {
+    /// The index of a link, which means something in its own namespace only.
+    fn index_in(&self, link: &Resource<LinkHandle>, side: Side) -> Served<Result<u32, NetError>> {
+        let link = self.link_of(link)?;
+        if link.side == side {
+            return Ok(Ok(link.index));
+        }
+        Ok(Err(NetError::Invalid(format!("link {} is in the other namespace", link.name))))
+    }
+
+    /// The same, but bridges of the node, which attachments share, may be
+    /// prepared for them.
+    fn own_or_bridge(&self, link: &Resource<LinkHandle>, attempt: &str) -> Served<Option<NetError>> {
+        if self.link_of(link)?.kind.as_deref() == Some("bridge") { Ok(None) } else { self.own_only(link, attempt) }
+    }
+
     /// Refuses what may be done in the node's namespace only to links of this
     /// attachment.
     fn own_only(&self, link: &Resource<LinkHandle>, attempt: &str) -> Served<Option<NetError>> {

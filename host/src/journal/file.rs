@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::entry::{Inverse, Line};
+use crate::boot;
 use crate::failure::{Failure, code};
 
 /// What a journal is about.
@@ -73,13 +74,8 @@ pub(crate) struct Header {
 impl Header {
     pub(crate) fn new(key: Key, netns: Option<PathBuf>, config: String) -> Self {
         let begun = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        Self { weir: 1, boot: boot_id(), key, netns, begun, config }
+        Self { weir: 1, boot: boot::id().to_owned(), key, netns, begun, config }
     }
-}
-
-/// The identity of the running kernel's boot (random(4)).
-pub(crate) fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
 /// An open, locked journal.
@@ -101,11 +97,16 @@ pub(crate) struct Journal {
 impl Journal {
     /// Opens the journal of an attachment, making it if there is none.
     pub(crate) fn begin(directory: &Path, header: Header, wait: Duration) -> Result<Self, Failure> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|error| {
-            Failure::io(format!("create the journal's directory {}: {error}", directory.display()))
-        })?;
         let path = directory.join(header.key.name());
-        let file = lock(&path, true, wait)?.ok_or_else(|| Failure::io("the journal vanished"))?;
+        let file = match lock(&path, true, wait)? {
+            Some(file) => file,
+            None => {
+                fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|error| {
+                    Failure::io(format!("create the journal's directory {}: {error}", directory.display()))
+                })?;
+                lock(&path, true, wait)?.ok_or_else(|| Failure::io("the journal's directory vanished"))?
+            }
+        };
         Self::read(file, path, Some(header))
     }
 
@@ -139,7 +140,9 @@ impl Journal {
             written,
         };
         if !written {
-            journal.truncate(0)?;
+            if !text.is_empty() {
+                journal.truncate(0)?;
+            }
             return Ok(journal);
         }
         for line in lines {
@@ -167,7 +170,7 @@ impl Journal {
 
     /// Whether the attachment was made since the node was started.
     pub(crate) fn is_of_this_boot(&self) -> bool {
-        self.header.boot == boot_id()
+        self.header.boot == boot::id()
     }
 
     /// Writes down a change that is about to be made; returns its number.
@@ -315,7 +318,8 @@ pub(crate) fn list(directory: &Path) -> Result<Vec<String>, Failure> {
     Ok(names)
 }
 
-/// Opens and locks a file. The holder of the lock may delete it, so what was
+/// Opens and locks a file; none if it, or with `create` its directory, is not
+/// there. The holder of the lock may delete it, so what was
 /// locked has to be what is there.
 fn lock(path: &Path, create: bool, wait: Duration) -> Result<Option<File>, Failure> {
     let end = Instant::now() + wait;
@@ -325,7 +329,7 @@ fn lock(path: &Path, create: bool, wait: Duration) -> Result<Option<File>, Failu
         options.read(true).write(true).create(create).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
         let file = match options.open(path) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !create => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(broken(error)),
         };
         match file.try_lock() {

@@ -30,7 +30,6 @@ const HEADER: usize = 128;
 const MIN_SLOTS: u64 = 1024;
 /// Slots that are read at once; a search rarely needs more.
 const WINDOW: u64 = 16;
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// An open index.
 pub(super) struct Index {
@@ -286,8 +285,7 @@ fn damaged(why: &'static str) -> io::Error {
 }
 
 fn boot_id() -> io::Result<[u8; 16]> {
-    let text = std::fs::read_to_string(BOOT_ID)?;
-    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+    let digits: String = crate::boot::id().chars().filter(char::is_ascii_hexdigit).collect();
     u128::from_str_radix(&digits, 16).map(u128::to_be_bytes).map_err(io::Error::other)
 }
 

@@ -54,10 +54,12 @@ impl Netns {
 
     /// Removes an address.
     pub(crate) fn remove_address(&self, index: u32, prefix: Prefix) -> Result<(), NetlinkError> {
-        self.change(RouteNetlinkMessage::DelAddress(address_message(index, prefix)), 0, || {
-            format!("remove address {prefix} from link number {index}")
-        })
-        .map(drop)
+        let attempt = || format!("remove address {prefix} from link number {index}");
+        let removed = self.change(RouteNetlinkMessage::DelAddress(address_message(index, prefix)), 0, attempt);
+        match removed {
+            Err(error) if error.errno() == nix::libc::EADDRNOTAVAIL => Err(NetlinkError::Absent { attempt: attempt() }),
+            removed => removed.map(drop),
+        }
     }
 
     /// Waits until duplicate address detection is over; returns the addresses,

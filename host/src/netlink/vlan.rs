@@ -1,7 +1,7 @@
 //! VLANs of bridge ports (`ip link` message of family `AF_BRIDGE`).
 
 use netlink_packet_route::link::{
-    AfSpecBridge, BridgeFlag, BridgeVlanInfo, BridgeVlanInfoFlags, LinkAttribute, LinkExtentMask, LinkMessage,
+    AfSpecBridge, BridgeVlanInfo, BridgeVlanInfoFlags, LinkAttribute, LinkExtentMask, LinkMessage,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
@@ -17,22 +17,22 @@ pub(crate) struct VlanRange {
 }
 
 impl Netns {
-    /// Adds a port, or (`itself`) a bridge, to VLANs.
-    pub(crate) fn add_vlans(&self, index: u32, vlans: &[VlanRange], itself: bool) -> Result<(), NetlinkError> {
-        let message = vlan_message(index, vlans, itself);
+    /// Adds a port to VLANs.
+    pub(crate) fn add_vlans(&self, index: u32, vlans: &[VlanRange]) -> Result<(), NetlinkError> {
+        let message = vlan_message(index, vlans);
         self.change(RouteNetlinkMessage::SetLink(message), 0, || format!("add link number {index} to VLANs")).map(drop)
     }
 
-    /// Takes a port, or (`itself`) a bridge, out of VLANs.
-    pub(crate) fn remove_vlans(&self, index: u32, vlans: &[VlanRange], itself: bool) -> Result<(), NetlinkError> {
-        let message = vlan_message(index, vlans, itself);
+    /// Takes a port out of VLANs.
+    pub(crate) fn remove_vlans(&self, index: u32, vlans: &[VlanRange]) -> Result<(), NetlinkError> {
+        let message = vlan_message(index, vlans);
         self.change(RouteNetlinkMessage::DelLink(message), 0, || {
             format!("take link number {index} out of VLANs")
         })
         .map(drop)
     }
 
-    /// Lists the VLANs of a port or bridge.
+    /// Lists the VLANs of a port.
     pub(crate) fn vlans(&self, index: u32) -> Result<Vec<VlanRange>, NetlinkError> {
         let mut message = LinkMessage::default();
         message.header.interface_family = AddressFamily::Bridge;
@@ -63,11 +63,8 @@ impl Netns {
     }
 }
 
-fn vlan_message(index: u32, vlans: &[VlanRange], itself: bool) -> LinkMessage {
+fn vlan_message(index: u32, vlans: &[VlanRange]) -> LinkMessage {
     let mut specs = Vec::new();
-    if itself {
-        specs.push(AfSpecBridge::Flags(BridgeFlag::LowerDev));
-    }
     for vlan in vlans {
         let mut flags = BridgeVlanInfoFlags::empty();
         flags.set(BridgeVlanInfoFlags::Pvid, vlan.pvid);

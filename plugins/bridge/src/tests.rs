@@ -199,6 +199,27 @@ fn a_default_route_of_ipam_is_kept() {
 }
 
 #[test]
+fn a_default_route_without_a_gateway_goes_by_the_nodes() {
+    let node = node().with_ipam_route("0.0.0.0/0", None);
+    let result = Bridge::add(&attachment(r#""isDefaultGateway": true"#)).unwrap();
+    assert_eq!(routed(&node), ["0.0.0.0/0 by 10.1.0.1"]);
+    let gateways: Vec<_> = result.routes.iter().map(|route| route.gateway.map(IpAddr::from)).collect();
+    assert_eq!(gateways, [None, Some("10.1.0.1".parse().unwrap())], "as the reference plugin lists it");
+}
+
+#[test]
+fn routes_go_by_the_gateway_of_their_family_and_the_first_one_wins() {
+    let node = Node::new()
+        .with_ipam_address("10.1.0.5/24", Some("10.1.0.1"))
+        .with_ipam_address("fd00::5/64", Some("fd00::1"))
+        .with_ipam_route("fd08::/16", None)
+        .with_ipam_route("10.8.0.0/16", None)
+        .with_ipam_route("10.8.0.0/16", Some("10.1.0.9"));
+    Bridge::add(&attachment("")).unwrap();
+    assert_eq!(routed(&node), ["fd08::/16 by fd00::1", "10.8.0.0/16 by 10.1.0.1"]);
+}
+
+#[test]
 fn the_bridge_keeps_its_address_unless_it_is_forced() {
     let bridge =
         |address| node().with_link(Side::Host, "br0", "bridge").with_address(Side::Host, "br0", address);
@@ -225,8 +246,11 @@ fn other_ipv6_networks_may_be_on_the_bridge() {
     let node = bridge("fd01::1/64");
     Bridge::add(&attachment(r#""isGateway": true"#)).unwrap();
     assert_eq!(node.addresses(Side::Host, "br0"), [net("fd01::1/64"), net("fd00::1/64")]);
-    let _node = bridge("fd00::9/48");
-    refusal(Bridge::add(&attachment(r#""isGateway": true"#)), CniError::CONFIG, "fd00::9/48");
+    // The one contains the other, either way.
+    for overlapping in ["fd00:0:0:9::9/48", "fd00::9/128"] {
+        let _node = bridge(overlapping);
+        refusal(Bridge::add(&attachment(r#""isGateway": true"#)), CniError::CONFIG, overlapping);
+    }
 }
 
 #[test]
@@ -451,6 +475,14 @@ fn check_finds_a_missing_route() {
     for destination in ["0.0.0.0/0", "::/0", "10.8.0.0/16"] {
         check_finds(take(destination), CniError::CHANGED, &format!("the one to {destination} is missing"));
     }
+    let by_another = |node: &Node, _: &mut CniResult| {
+        let routes = node.routes(Side::Container, "eth0");
+        let meant = routes.iter().find(|route| IpNet::from(route.destination) == net("10.8.0.0/16")).unwrap();
+        routes::remove(&far(), *meant).unwrap();
+        let gateway = Some("10.1.0.9".parse::<IpAddr>().unwrap().into());
+        routes::add(&far(), routes::Route { gateway, ..*meant }).unwrap();
+    };
+    check_finds(by_another, CniError::CHANGED, "the one to 10.8.0.0/16 is missing");
 }
 
 #[test]

@@ -3,9 +3,9 @@
 use std::fmt;
 
 use serde::de::value::StrDeserializer;
-use serde::de::{self, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, DeserializeSeed, Deserializer, Expected, IntoDeserializer, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::forward_to_deserialize_any;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::ConfigError;
 
@@ -53,6 +53,47 @@ impl de::Error for Mismatch {
     fn custom<T: fmt::Display>(reason: T) -> Self {
         Self { steps: Vec::new(), reason: reason.to_string() }
     }
+
+    fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::custom(format_args!("invalid type: {}, expected {expected}", describe(found)))
+    }
+
+    fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::custom(format_args!("invalid value: {}, expected {expected}", describe(found)))
+    }
+}
+
+/// What serde says itself, but for the digits of a number with a fraction:
+/// the code that finds them is larger than most plugins.
+fn describe(found: Unexpected<'_>) -> String {
+    match found {
+        Unexpected::Bool(value) => format!("boolean `{value}`"),
+        Unexpected::Unsigned(value) => format!("integer `{value}`"),
+        Unexpected::Signed(value) => format!("integer `{value}`"),
+        Unexpected::Float(_) => "floating point number".to_owned(),
+        Unexpected::Str(text) => format!("string {text:?}"),
+        Unexpected::Seq => "sequence".to_owned(),
+        Unexpected::Map => "map".to_owned(),
+        Unexpected::Other(what) => what.to_owned(),
+        _ => "null".to_owned(),
+    }
+}
+
+/// Finds the fields of a structure in an object, without regard to case; null
+/// counts as absent, and the exact spelling wins.
+fn entries<'de>(object: &'de Map<String, Value>, fields: &'static [&'static str]) -> Vec<Entry<'de>> {
+    let mut entries: Vec<Entry<'de>> = Vec::with_capacity(object.len());
+    for (key, value) in object.iter().filter(|(_, value)| !value.is_null()) {
+        let Some(field) = fields.iter().find(|field| field.eq_ignore_ascii_case(key)) else {
+            continue;
+        };
+        match entries.iter_mut().find(|(known, ..)| known == field) {
+            Some((_, spelling, _)) if *spelling == *field => {}
+            Some(entry) => *entry = (field, key, value),
+            None => entries.push((field, key, value)),
+        }
+    }
+    entries
 }
 
 /// A JSON value to be decoded.
@@ -64,10 +105,6 @@ pub(crate) struct Decoder<'de> {
 impl<'de> Decoder<'de> {
     pub(crate) fn new(value: &'de Value) -> Self {
         Self { value }
-    }
-
-    fn mismatch(error: serde_json::Error) -> Mismatch {
-        de::Error::custom(error)
     }
 }
 
@@ -81,7 +118,14 @@ impl<'de> Deserializer<'de> for Decoder<'de> {
                 entries: object.iter().map(|(key, value)| (key.as_str(), key.as_str(), value)).collect(),
                 current: None,
             }),
-            scalar => scalar.deserialize_any(visitor).map_err(Self::mismatch),
+            Value::Null => visitor.visit_unit(),
+            Value::Bool(value) => visitor.visit_bool(*value),
+            Value::String(text) => visitor.visit_borrowed_str(text),
+            Value::Number(number) => match (number.as_u64(), number.as_i64()) {
+                (Some(number), _) => visitor.visit_u64(number),
+                (None, Some(number)) => visitor.visit_i64(number),
+                (None, None) => visitor.visit_f64(number.as_f64().unwrap_or_default()),
+            },
         }
     }
 
@@ -109,23 +153,17 @@ impl<'de> Deserializer<'de> for Decoder<'de> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Mismatch> {
-        let object = match self.value {
+        let found = match self.value {
             Value::Null => return visitor.visit_map(Entries { entries: Vec::new(), current: None }),
-            Value::Object(object) => object,
-            _ => return self.deserialize_any(visitor),
-        };
-        let mut entries: Vec<(&str, &str, &Value)> = Vec::with_capacity(object.len());
-        for (key, value) in object.iter().filter(|(_, value)| !value.is_null()) {
-            let Some(field) = fields.iter().find(|field| field.eq_ignore_ascii_case(key)) else {
-                continue;
-            };
-            match entries.iter_mut().find(|(known, ..)| known == field) {
-                Some((_, spelling, _)) if *spelling == *field => {}
-                Some(entry) => *entry = (field, key, value),
-                None => entries.push((field, key, value)),
+            Value::Object(object) => {
+                return visitor.visit_map(Entries { entries: entries(object, fields), current: None });
             }
-        }
-        visitor.visit_map(Entries { entries, current: None })
+            Value::Array(_) => Unexpected::Seq,
+            Value::String(text) => Unexpected::Str(text),
+            Value::Bool(value) => Unexpected::Bool(*value),
+            Value::Number(_) => Unexpected::Other("number"),
+        };
+        Err(de::Error::invalid_type(found, &visitor))
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
@@ -138,11 +176,14 @@ impl<'de> Deserializer<'de> for Decoder<'de> {
 
     fn deserialize_enum<V: Visitor<'de>>(
         self,
-        name: &'static str,
-        variants: &'static [&'static str],
+        _name: &'static str,
+        _variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Mismatch> {
-        self.value.deserialize_enum(name, variants, visitor).map_err(Self::mismatch)
+        match self.value {
+            Value::String(text) => visitor.visit_enum(text.as_str().into_deserializer()),
+            _ => self.deserialize_any(visitor),
+        }
     }
 
     forward_to_deserialize_any! {
@@ -179,10 +220,12 @@ impl<'de> SeqAccess<'de> for Items<'de> {
     }
 }
 
-/// Entries as (the name the structure knows, the spelling in the text, value),
-/// in reverse order of reading.
+/// The name the structure knows, the spelling in the text, and the value.
+type Entry<'de> = (&'de str, &'de str, &'de Value);
+
+/// Entries of an object, in reverse order of reading.
 struct Entries<'de> {
-    entries: Vec<(&'de str, &'de str, &'de Value)>,
+    entries: Vec<Entry<'de>>,
     current: Option<(&'de str, &'de Value)>,
 }
 

@@ -7,7 +7,7 @@ use crate::net::addresses;
 use crate::net::links::{self, Link, LinkInfo, Netns};
 use crate::net::routes::{self, Route as KernelRoute};
 use crate::net::sysctls;
-use crate::net::types::{IpFamily, NetError};
+use crate::net::types::{IpFamily, IpPrefix, NetError};
 use crate::types::{CniResult, Interface, IpConfig, Route, Sandbox};
 use crate::{CniError, IpNet, mac};
 
@@ -28,7 +28,7 @@ const SETTLE_TIME: u32 = 10_000;
 /// Addresses come first, because the kernel announces (`arp_notify`) those
 /// that are there when the link comes up.
 pub fn configure(netns: &Netns, link: &Link, name: &str, result: &CniResult) -> Result<(), CniError> {
-    let has_ipv6 = result.ips.iter().any(|ip| is_ipv6(ip));
+    let has_ipv6 = result.ips.iter().any(is_ipv6);
     if has_ipv6 {
         allow_ipv6(netns, link, name)?;
     }
@@ -173,8 +173,14 @@ pub fn check_routes(link: &Link, name: &str, result: &CniResult) -> Result<(), C
             continue;
         }
         let present = routes::list(link, family)?;
+        let mut seen = Vec::new();
         for route in expected {
             let wanted = kernel_route(route, &result.ips);
+            // The first of several to the same destination is there.
+            if seen.contains(&key(&wanted, family)) {
+                continue;
+            }
+            seen.push(key(&wanted, family));
             if !present.iter().any(|there| is_same(there, &wanted, family)) {
                 let destination = IpNet::from(route.destination);
                 return Err(CniError::changed(format!("check routes of {name}: the one to {destination} is missing")));
@@ -184,15 +190,13 @@ pub fn check_routes(link: &Link, name: &str, result: &CniResult) -> Result<(), C
     Ok(())
 }
 
-fn is_same(one: &KernelRoute, other: &KernelRoute, family: IpFamily) -> bool {
+/// What may be in a table only once.
+fn key(route: &KernelRoute, family: IpFamily) -> (IpPrefix, u32, u32) {
     let default_metric = if family == IpFamily::Ipv6 { IPV6_METRIC } else { 0 };
-    let key = |route: &KernelRoute| {
-        (
-            route.destination,
-            route.gateway,
-            route.table.unwrap_or(TABLE_MAIN),
-            route.priority.filter(|&metric| metric != 0).unwrap_or(default_metric),
-        )
-    };
-    key(one) == key(other)
+    let metric = route.priority.filter(|&metric| metric != 0).unwrap_or(default_metric);
+    (route.destination, route.table.unwrap_or(TABLE_MAIN), metric)
+}
+
+fn is_same(one: &KernelRoute, other: &KernelRoute, family: IpFamily) -> bool {
+    key(one, family) == key(other, family) && one.gateway == other.gateway
 }

@@ -9,7 +9,7 @@ pub fn parse(text: &str) -> Result<MacAddress, CniError> {
     let parts: Vec<&str> = text.split([':', '-']).collect();
     let bytes: Vec<u8> = parts
         .iter()
-        .filter(|part| part.len() == 2)
+        .filter(|part| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_hexdigit()))
         .map(|part| u8::from_str_radix(part, 16).map_err(|_| refuse()))
         .collect::<Result<_, _>>()?;
     match bytes[..] {

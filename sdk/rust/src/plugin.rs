@@ -52,6 +52,13 @@ pub fn install_panic_hook() {
 #[macro_export]
 macro_rules! export_interface_plugin {
     ($plugin:ty) => {
+        // Elsewhere the plugin is only tested.
+        #[cfg(not(target_arch = "wasm32"))]
+        const _: fn() = || {
+            fn is_plugin<P: $crate::InterfacePlugin>() {}
+            is_plugin::<$plugin>();
+        };
+
         #[cfg(target_arch = "wasm32")]
         const _: () = {
             use $crate::request::{Attachment, Network};
@@ -91,6 +98,13 @@ macro_rules! export_interface_plugin {
 #[macro_export]
 macro_rules! export_ipam_plugin {
     ($plugin:ty) => {
+        // Elsewhere the plugin is only tested.
+        #[cfg(not(target_arch = "wasm32"))]
+        const _: fn() = || {
+            fn is_plugin<P: $crate::IpamPlugin>() {}
+            is_plugin::<$plugin>();
+        };
+
         #[cfg(target_arch = "wasm32")]
         const _: () = {
             use $crate::request::{Attachment, Network};

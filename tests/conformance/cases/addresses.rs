@@ -93,6 +93,8 @@ fn requests() -> Vec<Case> {
     vec![
         one(bridge("leases the address in CNI_ARGS", r#"{"ipam":{"type":"host-local","subnet":"10.1.0.0/24"}}"#)
             .arguments("IP=10.1.0.77;IgnoreUnknown=1")),
+        one(bridge("leases the address in CNI_ARGS without IgnoreUnknown", r#"{"ipam":{"type":"host-local","subnet":"10.1.0.0/24"}}"#)
+            .arguments("IP=10.1.0.77")),
         one(bridge("leases the address of a pod of Kubernetes", r#"{"ipam":{"type":"host-local","subnet":"10.1.0.0/24"}}"#)
             .arguments("K8S_POD_NAME=p;K8S_POD_NAMESPACE=n;IP=10.1.0.77;K8S_POD_INFRA_CONTAINER_ID=c1;IgnoreUnknown=1")),
         one(bridge(

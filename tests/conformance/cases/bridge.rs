@@ -147,7 +147,9 @@ fn ports() -> Vec<Case> {
         .needs(Need::Nft)
         .then([
             Step::Reaches(0, "10.1.0.1", true),
+            Step::InContainer(0, "ip address flush dev eth0 scope link"),
             Step::InContainer(0, "ip link set eth0 address 02:00:00:00:be:ef"),
+            Step::InContainer(0, "ip address flush dev eth0 scope link"),
             Step::Reaches(0, "10.1.0.1", false),
             Step::Reaches(1, "10.1.0.1", true),
         ]),
@@ -158,8 +160,9 @@ fn ports() -> Vec<Case> {
         bridge("with a VLAN trunk", r#"{"vlanTrunk":[{"id":7},{"minID":10,"maxID":20}],"ipam":{"type":"host-local","subnet":"10.1.0.0/24"}}"#)
             .needs(Need::VlanFiltering)
             .needs(Need::RecentReference),
-        bridge("finds a link that went down again", SUBNET)
-            .steps([Step::Add(0), Step::InContainer(0, "ip link set eth0 down"), Step::Check(0), Step::Del(0)]),
+        bridge("finds the interface down", SUBNET)
+            .steps([Step::Add(0), Step::InContainer(0, "ip link set eth0 down"), Step::Changed(0), Step::Del(0)]),
+        bridge("removed without its namespace's path", SUBNET).steps([Step::Add(0), Step::DelWithoutNetns(0)]),
         bridge("misses an address", SUBNET).steps([
             Step::Add(0),
             Step::InContainer(0, "ip address flush dev eth0"),
@@ -190,7 +193,8 @@ fn ports() -> Vec<Case> {
 fn hardware_addresses() -> Vec<Case> {
     let one = |case: Case| case.steps([Step::Add(0), Step::Check(0), Step::Del(0)]);
     vec![
-        one(bridge("with a hardware address in CNI_ARGS", SUBNET).arguments("MAC=02:42:00:00:00:01")),
+        one(bridge("with a hardware address in CNI_ARGS", SUBNET).arguments("MAC=02:42:00:00:00:01;IgnoreUnknown=1")),
+        one(bridge("with a hardware address in CNI_ARGS without IgnoreUnknown", SUBNET).arguments("MAC=02:42:00:00:00:01")),
         one(bridge(
             "with a hardware address in args",
             r#"{"args":{"cni":{"mac":"02:42:00:00:00:02"}},"ipam":{"type":"host-local","subnet":"10.1.0.0/24"}}"#,
@@ -206,7 +210,7 @@ fn hardware_addresses() -> Vec<Case> {
             r#"{"args":{"cni":{"mac":"02:42:00:00:00:02"}},"runtimeConfig":{"mac":"02:42:00:00:00:03"},
                 "ipam":{"type":"host-local","subnet":"10.1.0.0/24"}}"#,
         )
-        .arguments("MAC=02:42:00:00:00:01")),
+        .arguments("MAC=02:42:00:00:00:01;IgnoreUnknown=1")),
     ]
 }
 

@@ -2,9 +2,10 @@
 //! which a test says what it answers.
 
 use super::net::{parsed_address, parsed_net};
-use super::request::{Attachment, Network};
+pub use super::request::{Attachment, Network};
 use super::{Node, state};
-use crate::types::{CniError, Dns, IpConfig, IpamResult, Route};
+pub use crate::types::{CniError, IpamResult};
+use crate::types::{Dns, IpConfig, Route};
 
 /// A call of the IPAM plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

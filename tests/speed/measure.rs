@@ -10,23 +10,23 @@ use crate::lab::{Call, Lab};
 
 /// What one process cost, with the processes that it waited for.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Cost {
-    pub(crate) wall: Duration,
-    pub(crate) cpu: Duration,
+pub(super) struct Cost {
+    pub(super) wall: Duration,
+    pub(super) cpu: Duration,
     /// Peak resident memory in KiB, of the largest process.
-    pub(crate) peak: i64,
+    pub(super) peak: i64,
 }
 
 /// Many of them.
 #[derive(Debug, Default)]
-pub(crate) struct Samples(Vec<Cost>);
+pub(super) struct Samples(Vec<Cost>);
 
 impl Samples {
-    pub(crate) fn add(&mut self, cost: Cost) {
+    pub(super) fn add(&mut self, cost: Cost) {
         self.0.push(cost);
     }
 
-    pub(crate) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
@@ -41,21 +41,21 @@ impl Samples {
         values.get(values.len() / 2).copied().unwrap_or_default()
     }
 
-    pub(crate) fn wall(&self) -> Duration {
+    pub(super) fn wall(&self) -> Duration {
         self.median_of(|cost| cost.wall)
     }
 
-    pub(crate) fn cpu(&self) -> Duration {
+    pub(super) fn cpu(&self) -> Duration {
         self.median_of(|cost| cost.cpu)
     }
 
-    pub(crate) fn peak(&self) -> i64 {
+    pub(super) fn peak(&self) -> i64 {
         self.median_of(|cost| cost.peak)
     }
 
     /// Half the distance between the quartiles of the wall time, as a part of
     /// the median.
-    pub(crate) fn noise(&self) -> f64 {
+    pub(super) fn noise(&self) -> f64 {
         let values = self.sorted(|cost| cost.wall);
         let at = |quarter: usize| values.get(values.len() * quarter / 4).copied().unwrap_or_default().as_secs_f64();
         (at(3) - at(1)) / 2.0 / at(2)
@@ -63,7 +63,7 @@ impl Samples {
 }
 
 /// Makes a call on the lab's node.
-pub(crate) fn call(lab: &Lab, call: &Call) -> Result<Cost> {
+pub(super) fn call(lab: &Lab, call: &Call) -> Result<Cost> {
     lab.node.enter(|| {
         let started = Instant::now();
         let child = call.program().start()?;
@@ -72,7 +72,7 @@ pub(crate) fn call(lab: &Lab, call: &Call) -> Result<Cost> {
 }
 
 /// Feeds a process, waits for it, and reads its cost.
-pub(crate) fn finish(mut child: Child, input: &[u8], started: Instant) -> Result<Cost> {
+pub(super) fn finish(mut child: Child, input: &[u8], started: Instant) -> Result<Cost> {
     use std::io::Write;
     if let Some(mut pipe) = child.stdin.take() {
         // Configurations fit into a pipe; VERSION may not read its own.

@@ -1,19 +1,8 @@
-//! What a call costs, beside the native plugins in the same loop, and beside
-//! the kernel's own floor.
-//!
-//! `cargo bench -p weir [-- FILTER]`; `WEIR_BENCH_ROUNDS` sets the number of
-//! rounds of each case. Whole processes are measured: wall time, processor
-//! time and peak memory as the kernel accounts them.
-
-#![allow(clippy::disallowed_methods, reason = "benchmarks run programs and read the environment")]
+//! The cases, and running each of them by both sides in turns.
 
 mod floor;
 mod measure;
 mod table;
-
-#[path = "../lab.rs"]
-#[allow(dead_code, reason = "benchmarks use a part of the lab")]
-mod lab;
 
 use std::env;
 use std::fs;
@@ -23,14 +12,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::lab::{Call, Lab, Plugins, isolation};
-use crate::measure::{Cost, Samples};
-use crate::table::Report;
+use crate::lab::{Call, Handle, Lab, Plugins, isolation};
+
+use measure::{Cost, Samples};
+use table::Report;
 
 /// Rounds of each case.
 const ROUNDS: usize = 120;
 
-fn main() -> Result<()> {
+/// Runs the cases that the command line names; all by default.
+pub(crate) fn run() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).filter(|argument| argument != "--bench").collect();
     if let [mode, rest @ ..] = arguments.as_slice()
         && mode == "--floor"
@@ -63,7 +54,7 @@ impl Sides {
         let lab = |plugins| {
             let mut lab = Lab::new(plugins)?;
             for number in 0..containers {
-                lab.add_container_as(&format!("bench{number}"), lab::Handle::BindMount)?;
+                lab.add_container_as(&format!("bench{number}"), Handle::BindMount)?;
             }
             anyhow::Ok(lab)
         };

@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use crate::measure::Samples;
+use super::measure::Samples;
 
 /// Rows of the report.
 #[derive(Debug, Default)]
-pub(crate) struct Report {
+pub(super) struct Report {
     rows: Vec<[String; 10]>,
 }
 
 impl Report {
     /// Adds a comparison, and prints it right away for the impatient.
-    pub(crate) fn compare(&mut self, name: &str, weir: &Samples, native: &Samples, floor: Option<&Samples>) {
+    pub(super) fn compare(&mut self, name: &str, weir: &Samples, native: &Samples, floor: Option<&Samples>) {
         let ratio = |one: Duration, other: Duration| format!("{:.2}", one.as_secs_f64() / other.as_secs_f64());
         let row = [
             name.to_owned(),

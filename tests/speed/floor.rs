@@ -24,12 +24,12 @@ use netlink_sys::{Socket, SocketAddr};
 use nix::sched::{CloneFlags, setns};
 
 use crate::lab::{Handle, Lab, Plugins};
-use crate::measure::{self, Cost};
+use super::measure::{self, Cost};
 
 const BRIDGE: &str = "cni0";
 
 /// A lab whose node has a bridge.
-pub(crate) fn lab() -> Result<Lab> {
+pub(super) fn lab() -> Result<Lab> {
     let mut lab = Lab::new(Plugins::Weir)?;
     lab.add_container_as("floor", Handle::BindMount)?;
     lab.on_node("ip link add cni0 type bridge")?;
@@ -39,7 +39,7 @@ pub(crate) fn lab() -> Result<Lab> {
 }
 
 /// Runs this program as the floor.
-pub(crate) fn measure(lab: &Lab, command: &str) -> Result<Cost> {
+pub(super) fn measure(lab: &Lab, command: &str) -> Result<Cost> {
     lab.node.enter(|| {
         let started = Instant::now();
         let child = Command::new(env::current_exe()?)
@@ -54,7 +54,7 @@ pub(crate) fn measure(lab: &Lab, command: &str) -> Result<Cost> {
 }
 
 /// The program: `add` or `del`, then the container's namespace.
-pub(crate) fn run(arguments: &[String]) -> Result<()> {
+pub(super) fn run(arguments: &[String]) -> Result<()> {
     let [command, path] = arguments else { bail!("usage: --floor add|del NETNS") };
     let netns = File::open(path)?;
     let node = Socket::new(NETLINK_ROUTE)?;

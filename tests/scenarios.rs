@@ -1,0 +1,44 @@
+//! What goes wrong on nodes: plugins that trap, calls that are killed,
+//! crowds, and other plugins on the same node. And weir's own commands.
+
+mod containerd;
+mod crowd;
+mod delegation;
+mod garbage;
+mod install;
+mod isolation;
+mod kills;
+mod listing;
+mod mixed_fleet;
+mod network;
+mod removal;
+mod rollback;
+mod scene;
+mod script;
+mod shared;
+mod status;
+mod storm;
+mod trial;
+
+use crate::Test;
+
+/// All tests of this part.
+pub(crate) fn tests() -> Vec<Test> {
+    let parts = [
+        rollback::tests(),
+        kills::tests(),
+        storm::tests(),
+        removal::tests(),
+        crowd::tests(),
+        mixed_fleet::tests(),
+        delegation::tests(),
+        isolation::tests(),
+        garbage::tests(),
+        status::tests(),
+        trial::tests(),
+        install::tests(),
+        listing::tests(),
+        containerd::tests(),
+    ];
+    parts.into_iter().flatten().collect()
+}

@@ -1,0 +1,181 @@
+//! `weir install`, and weir's help.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+
+use anyhow::ensure;
+use serde_json::Value;
+
+use crate::Test;
+use crate::lab::{Lab, Plugins, line};
+
+/// Every plugin type.
+const TYPES: [&str; 5] = ["bridge", "host-local", "loopback", "ptp", "static"];
+
+pub(super) fn tests() -> Vec<Test> {
+    vec![
+        Test::new("help: weir explains itself", help),
+        Test::new("help: a plugin called without CNI_COMMAND says what it is", about),
+        Test::new("install: weir and relative links to it are put into a directory", fresh),
+        Test::new("install: only the named types are linked", some),
+        Test::new("install: an unknown type is refused, and nothing is done", unknown),
+        Test::new("install: programs of others are refused, and replaced with --replace", foreign),
+        Test::new("install: a program that runs meanwhile is replaced by a rename", by_rename),
+        Test::new("install: an installed directory can be moved", moved),
+    ]
+}
+
+struct Installed {
+    lab: Lab,
+    directory: PathBuf,
+}
+
+impl Installed {
+    fn new() -> anyhow::Result<Self> {
+        let lab = Lab::new(Plugins::Weir)?;
+        let directory = lab.path("opt/cni/bin");
+        Ok(Self { lab, directory })
+    }
+
+    /// Runs `weir install`; what it printed, and whether it succeeded.
+    fn install(&self, arguments: &str) -> anyhow::Result<(bool, String)> {
+        let weir = self.lab.bin.join("weir");
+        let command = format!("{} install --bin-dir {} {arguments}", weir.display(), self.directory.display());
+        let output = self.lab.node.enter(|| line(command.trim()).run())?;
+        Ok((output.status.success(), format!("{}{}", output.stdout, output.stderr)))
+    }
+
+    fn succeed(&self, arguments: &str) -> anyhow::Result<()> {
+        let (success, text) = self.install(arguments)?;
+        ensure!(success, "install {arguments}: {text}");
+        Ok(())
+    }
+
+    fn fail(&self, arguments: &str, word: &str) -> anyhow::Result<()> {
+        let (success, text) = self.install(arguments)?;
+        ensure!(!success && text.contains(word), "install {arguments}: it does not mention {word:?}: {text}");
+        Ok(())
+    }
+
+    /// The directory's content, sorted.
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();
+        let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    /// An installed plugin answers VERSION.
+    fn answers(&self, directory: &Path, plugin: &str) -> anyhow::Result<()> {
+        let reply = self.lab.run(&self.lab.call_binary(directory.join(plugin), "VERSION"))?.success()?;
+        let versions = reply["supportedVersions"].as_array().map_or(0, Vec::len);
+        ensure!(versions == 7, "{plugin} answers {reply}");
+        Ok(())
+    }
+}
+
+fn help() -> anyhow::Result<()> {
+    let lab = Lab::new(Plugins::Weir)?;
+    let weir = lab.bin.join("weir");
+    let text = line(&format!("{} --help", weir.display())).succeed()?;
+    for word in ["try", "install", "attachments", "CNI_COMMAND", "bridge"] {
+        ensure!(text.contains(word), "the help does not mention {word:?}: {text}");
+    }
+    for command in ["try", "install", "attachments"] {
+        let text = line(&format!("{} {command} --help", weir.display())).succeed()?;
+        ensure!(text.contains("Usage:"), "the help of {command} is {text}");
+    }
+    let output = line(&format!("{} nonsense", weir.display())).run()?;
+    ensure!(!output.status.success() && output.stderr.contains("nonsense"), "it says {}", output.stderr);
+    Ok(())
+}
+
+fn about() -> anyhow::Result<()> {
+    let lab = Lab::new(Plugins::Weir)?;
+    for plugin in TYPES {
+        let output = line(&lab.bin.join(plugin).display().to_string()).run()?;
+        ensure!(output.status.success() && output.stdout.is_empty(), "{plugin}: {}, {}", output.status, output.stdout);
+        ensure!(output.stderr.contains(plugin) && output.stderr.contains("1.1.0"), "{plugin} says {}", output.stderr);
+    }
+    Ok(())
+}
+
+fn fresh() -> anyhow::Result<()> {
+    let installed = Installed::new()?;
+    // Twice, as an update does.
+    for _ in 0..2 {
+        installed.succeed("")?;
+        let mut expected = TYPES.to_vec();
+        expected.push("weir");
+        ensure!(installed.names() == expected, "installed are {:?}", installed.names());
+        let program = fs::symlink_metadata(installed.directory.join("weir"))?;
+        ensure!(program.is_file() && program.mode() & 0o7777 == 0o755, "weir is {program:?}");
+        for plugin in TYPES {
+            let target = fs::read_link(installed.directory.join(plugin))?;
+            ensure!(target == Path::new("weir"), "{plugin} links to {}", target.display());
+            installed.answers(&installed.directory, plugin)?;
+        }
+    }
+    Ok(())
+}
+
+fn some() -> anyhow::Result<()> {
+    let installed = Installed::new()?;
+    installed.succeed("--types bridge,host-local")?;
+    ensure!(installed.names() == ["bridge", "host-local", "weir"], "installed are {:?}", installed.names());
+    Ok(())
+}
+
+fn unknown() -> anyhow::Result<()> {
+    let installed = Installed::new()?;
+    installed.fail("--types bridge,../absent", "../absent")?;
+    ensure!(!installed.directory.exists(), "installed are {:?}", installed.names());
+    Ok(())
+}
+
+fn foreign() -> anyhow::Result<()> {
+    let installed = Installed::new()?;
+    fs::create_dir_all(&installed.directory)?;
+    let bridge = installed.directory.join("bridge");
+    fs::write(&bridge, "native")?;
+    fs::write(installed.directory.join("portmap"), "native")?;
+    symlink("/bin/true", installed.directory.join("ptp"))?;
+    installed.fail("", "--replace")?;
+    ensure!(installed.names() == ["bridge", "portmap", "ptp"], "it has begun: {:?}", installed.names());
+    ensure!(fs::read_to_string(&bridge)? == "native", "it has replaced bridge");
+    installed.succeed("--types host-local,static")?;
+    ensure!(fs::read_to_string(&bridge)? == "native", "it has replaced bridge");
+    installed.succeed("--replace")?;
+    installed.answers(&installed.directory, "bridge")?;
+    ensure!(fs::read_link(installed.directory.join("ptp"))? == Path::new("weir"), "ptp is not weir's");
+    ensure!(fs::read_to_string(installed.directory.join("portmap"))? == "native", "portmap was none of its business");
+    Ok(())
+}
+
+fn by_rename() -> anyhow::Result<()> {
+    let installed = Installed::new()?;
+    fs::create_dir_all(&installed.directory)?;
+    // An older weir, which is running.
+    let weir = installed.directory.join("weir");
+    line(&format!("install -m 0755 /bin/sleep {}", weir.display())).succeed()?;
+    let inode = fs::metadata(&weir)?.ino();
+    let mut running = line(&format!("{} 30", weir.display())).start()?;
+    let done = installed.succeed("--types bridge");
+    running.kill()?;
+    running.wait()?;
+    done?;
+    ensure!(fs::metadata(&weir)?.ino() != inode, "the running program was written over");
+    installed.answers(&installed.directory, "bridge")
+}
+
+fn moved() -> anyhow::Result<()> {
+    let installed = Installed::new()?;
+    installed.succeed("")?;
+    let elsewhere = installed.lab.path("elsewhere");
+    fs::rename(&installed.directory, &elsewhere)?;
+    installed.answers(&elsewhere, "bridge")?;
+    let config: Value = serde_json::from_str(r#"{"cniVersion":"1.1.0","name":"n","type":"bridge"}"#)?;
+    let call = installed.lab.call_binary(elsewhere.join("bridge"), "STATUS").config(&config);
+    installed.lab.run(&call)?.silence()
+}

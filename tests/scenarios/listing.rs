@@ -1,0 +1,64 @@
+//! `weir attachments`.
+
+use std::fs::File;
+
+use anyhow::{Context, ensure};
+use serde_json::Value;
+
+use super::network::RICH;
+use super::scene::Scene;
+use crate::Test;
+use crate::lab::line;
+
+pub(super) fn tests() -> Vec<Test> {
+    vec![
+        Test::new("attachments: an empty journal is said to be empty", empty),
+        Test::new("attachments: attached, interrupted and busy ones are told apart", states),
+    ]
+}
+
+fn list(scene: &Scene, arguments: &str) -> anyhow::Result<String> {
+    let command = format!("{} attachments {arguments}", scene.lab.bin.join("weir").display());
+    line(command.trim()).variable("WEIR_STATE_DIR", scene.lab.path("weir")).succeed()
+}
+
+fn empty() -> anyhow::Result<()> {
+    let scene = Scene::new(&RICH, 1)?;
+    for _ in 0..2 {
+        ensure!(list(&scene, "")?.contains("no attachments"), "it says {}", list(&scene, "")?);
+        ensure!(list(&scene, "--json")?.is_empty(), "it says {}", list(&scene, "--json")?);
+        scene.add(0)?;
+        scene.del(0)?;
+    }
+    Ok(())
+}
+
+fn states() -> anyhow::Result<()> {
+    let scene = Scene::new(&RICH, 3)?;
+    scene.add(0)?;
+    scene.add(2)?;
+    let call = scene.call("ADD", 1).variable("WEIR_FAULT", "kill-after:6");
+    ensure!(scene.survive(&call)?.is_none(), "ADD was not killed");
+    // A call that works on an attachment has its journal locked.
+    let busy = scene.journals().into_iter().find(|path| path.to_string_lossy().contains(":c3:"));
+    let busy = File::open(busy.context("c3 has a journal")?)?;
+    busy.lock()?;
+    let before = scene.state()?;
+    let text = list(&scene, "--json")?;
+    let entries: Vec<Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let told: Vec<(&str, &str)> = entries
+        .iter()
+        .map(|entry| (entry["containerID"].as_str().unwrap_or_default(), entry["state"].as_str().unwrap_or_default()))
+        .collect();
+    ensure!(told == [("c1", "attached"), ("c2", "interrupted"), ("c3", "busy")], "it says {told:?}");
+    let first = &entries[0];
+    ensure!(first["network"] == "n" && first["ifname"] == "eth0" && first["plugin"] == "bridge", "it says {first}");
+    ensure!(first["addresses"].to_string() == r#"["10.1.0.2/24","fd00:1::2/64"]"#, "it says {first}");
+    ensure!(first["netns"].as_str() == scene.lab.containers[0].path.to_str(), "it says {first}");
+    let table = list(&scene, "")?;
+    for word in ["NETWORK", "attached", "interrupted", "busy", "10.1.0.2/24", "c1", "bridge"] {
+        ensure!(table.contains(word), "the table does not say {word:?}: {table}");
+    }
+    ensure!(scene.state()? == before, "looking has changed something");
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! ADDs that fail half-way: the node has to be as it was before.
+
+use std::{panic, thread};
+
+use anyhow::{Context, ensure};
+
+use super::network::{NETWORKS, Network};
+use super::scene::{Allowed, Scene};
+use crate::Test;
+use crate::lab::Reply;
+
+/// More changes than this mean that a fault never ends.
+const LIMIT: u32 = 80;
+
+const MOMENTS: [&str; 2] = ["before", "after"];
+
+/// `code::TRAPPED` and `code::DEADLINE` of weir.
+const TRAPPED: u64 = 101;
+const DEADLINE: u64 = 102;
+
+/// The time of a call that is going to exceed it, in seconds.
+const SHORT_TIME: &str = "0.6";
+
+/// How many calls wait for their deadline at the same time.
+const AT_ONCE: usize = 8;
+
+pub(super) fn tests() -> Vec<Test> {
+    let mut tests = Vec::new();
+    for network in &NETWORKS {
+        let name = network.name;
+        tests.push(Test::new(format!("rollback: a trap at any change leaves nothing of {name}"), || {
+            trap_everywhere(network, false)
+        }));
+        tests.push(Test::new(format!("rollback: a trap at any change leaves a neighbour alone on {name}"), || {
+            trap_everywhere(network, true)
+        }));
+        tests.push(Test::new(format!("rollback: a deadline in mid-ADD leaves nothing of {name}"), || {
+            stall(network)
+        }));
+    }
+    tests
+}
+
+/// Lets ADD trap at each of its changes. With a neighbour everything that
+/// attachments share is there already, and must not be touched either.
+fn trap_everywhere(network: &'static Network, has_neighbor: bool) -> anyhow::Result<()> {
+    for change in 1..LIMIT {
+        for moment in MOMENTS {
+            let fault = format!("trap-{moment}:{change}");
+            if !disturb(network, &fault, has_neighbor, TRAPPED).context(fault)? {
+                ensure!(change > 1, "ADD makes no changes");
+                return Ok(());
+            }
+        }
+    }
+    anyhow::bail!("ADD makes more than {LIMIT} changes")
+}
+
+/// Lets ADD run out of time at each of its changes. The calls do nothing but
+/// wait, so some of them can do so at the same time.
+fn stall(network: &'static Network) -> anyhow::Result<()> {
+    let faults: Vec<String> = (1..=changes(network)?)
+        .flat_map(|change| MOMENTS.map(|moment| format!("stall-{moment}:{change}")))
+        .collect();
+    for some in faults.chunks(AT_ONCE) {
+        thread::scope(|scope| {
+            let one = |fault: &str| {
+                let failed = disturb(network, fault, false, DEADLINE).context(fault.to_owned())?;
+                ensure!(failed, "{fault}: ADD succeeded");
+                Ok(())
+            };
+            let running: Vec<_> = some.iter().map(|fault| scope.spawn(move || one(fault))).collect();
+            running.into_iter().try_for_each(|run| run.join().unwrap_or_else(|cause| panic::resume_unwind(cause)))
+        })?;
+    }
+    Ok(())
+}
+
+/// How many changes ADD makes on a fresh node.
+pub(super) fn changes(network: &'static Network) -> anyhow::Result<u32> {
+    for change in 1..LIMIT {
+        let scene = Scene::new(network, 1)?;
+        let call = scene.call("ADD", 0).variable("WEIR_FAULT", format!("trap-before:{change}"));
+        if matches!(scene.lab.run(&call)?, Reply::Success(_)) {
+            return Ok(change - 1);
+        }
+    }
+    anyhow::bail!("ADD makes more than {LIMIT} changes")
+}
+
+/// One disturbed ADD on a fresh node; false if the fault is beyond its last
+/// change.
+fn disturb(network: &'static Network, fault: &str, has_neighbor: bool, code: u64) -> anyhow::Result<bool> {
+    let scene = Scene::new(network, if has_neighbor { 2 } else { 1 })?;
+    let mut allowed = Allowed::Shared;
+    if has_neighbor {
+        scene.add(1).context("the neighbour's ADD")?;
+        allowed = Allowed::Marks;
+    }
+    let before = if has_neighbor { scene.settled_state()? } else { scene.state()? };
+    let mut call = scene.call("ADD", 0).variable("WEIR_FAULT", fault);
+    if fault.starts_with("stall") {
+        call = call.variable("WEIR_TIMEOUT", SHORT_TIME);
+    }
+    let Reply::Failure(error) = scene.lab.run(&call)? else {
+        scene.del(0)?;
+        scene.expect(&before, allowed).context("after ADD and DEL")?;
+        return Ok(false);
+    };
+    ensure!(error.code == code, "ADD failed with code {}: {}", error.code, error.text);
+    ensure!(!error.text.contains("could be undone"), "{}", error.text);
+    scene.expect(&before, allowed)?;
+    // The runtime sends a DEL after it, and may try again.
+    scene.del(0)?;
+    scene.expect(&before, allowed).context("after the DEL that follows")?;
+    Ok(true)
+}
