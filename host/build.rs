@@ -30,7 +30,9 @@ struct Plugin {
 fn main() -> Result<()> {
     let manifest_dir = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
     let root = manifest_dir.parent().context("the host crate is not in a workspace")?;
-    for input in ["plugins", "sdk/rust", "sdk/config", "wit", "Cargo.lock", "Cargo.toml", "rust-toolchain.toml"] {
+    for input in
+        ["plugins", "sdk/rust", "sdk/config", "wit", "Cargo.lock", "Cargo.toml", "rust-toolchain.toml"]
+    {
         println!("cargo::rerun-if-changed={}", root.join(input).display());
     }
     println!("cargo::rerun-if-changed=build.rs");
@@ -38,7 +40,8 @@ fn main() -> Result<()> {
 
     let out = PathBuf::from(env::var("OUT_DIR")?);
     // Beside the outer build's directories, not in them: cargo locks those.
-    let target_dir = out.ancestors().nth(4).context("OUT_DIR is not below a target directory")?.join("guests");
+    let target_dir =
+        out.ancestors().nth(4).context("OUT_DIR is not below a target directory")?.join("guests");
     let plugins = plugins(root)?;
     ensure_target(root)?;
     build(root, &target_dir, &plugins)?;
@@ -48,7 +51,8 @@ fn main() -> Result<()> {
     let engine = Engine::new(&settings)?;
     let mut table = String::from("pub(crate) static BUNDLED: &[Bundled] = &[\n");
     for plugin in &plugins {
-        let module = target_dir.join(GUEST_TARGET).join("guest").join(plugin.package.replace('-', "_") + ".wasm");
+        let module =
+            target_dir.join(GUEST_TARGET).join("guest").join(plugin.package.replace('-', "_") + ".wasm");
         let entry = compile(&engine, plugin, &module, &out)
             .with_context(|| format!("make a component of {}", plugin.package))?;
         table.push_str(&entry);

@@ -44,7 +44,6 @@ pub(crate) struct Lab {
     pub(crate) world: Option<World>,
     /// The node.
     pub(crate) node: Namespace,
-    plugins: Plugins,
     /// Where the plugin binaries are.
     pub(crate) bin: PathBuf,
     directory: TempDir,
@@ -54,14 +53,15 @@ impl Lab {
     /// Makes a node that uses `plugins`.
     pub(crate) fn new(plugins: Plugins) -> anyhow::Result<Self> {
         require(is_installed("ip"), "the program ip is missing: install iproute2")?;
-        let directory = tempfile::Builder::new().prefix("weir-lab-").tempdir().context("make the lab's directory")?;
+        let directory =
+            tempfile::Builder::new().prefix("weir-lab-").tempdir().context("make the lab's directory")?;
         let root = directory.path();
         for name in ["cni", "weir", "netns"] {
             fs::create_dir(root.join(name))?;
         }
         let bin = plugins.install(root)?;
         let node = Namespace::with_mounts(|| mount_state(root))?;
-        let lab = Self { containers: Vec::new(), world: None, node, plugins, bin, directory };
+        let lab = Self { containers: Vec::new(), world: None, node, bin, directory };
         lab.on_node("ip link set lo up")?;
         Ok(lab)
     }
@@ -82,7 +82,8 @@ impl Lab {
 
     /// Ends a container: its namespace is gone, and so is all that was in it.
     pub(crate) fn end_container(&mut self, number: usize) -> anyhow::Result<()> {
-        let container = self.containers.get_mut(number).with_context(|| format!("there is no container {number}"))?;
+        let container =
+            self.containers.get_mut(number).with_context(|| format!("there is no container {number}"))?;
         container.end(&self.node)
     }
 
@@ -96,11 +97,6 @@ impl Lab {
     /// `weir` weir's own state.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
-    }
-
-    /// Which plugins the node uses.
-    pub(crate) fn plugins(&self) -> &Plugins {
-        &self.plugins
     }
 
     /// A call without anything about a container.
@@ -137,7 +133,8 @@ impl Lab {
 
     /// Runs a program in a container's network; it has to succeed.
     pub(crate) fn in_container(&self, number: usize, command: &str) -> anyhow::Result<String> {
-        let container = self.containers.get(number).with_context(|| format!("there is no container {number}"))?;
+        let container =
+            self.containers.get(number).with_context(|| format!("there is no container {number}"))?;
         container.namespace.enter(|| line(command).succeed())
     }
 
@@ -159,8 +156,13 @@ fn mount_state(root: &Path) -> anyhow::Result<()> {
         // It cannot be made without touching the machine: hide its parent.
         let parent = Path::new("/var/lib");
         let hides_lab = [root, plugins::weir()].into_iter().any(|path| path.starts_with(parent));
-        ensure!(!hides_lab, "create {CNI_STATE}, or run the tests from a directory outside of {}", parent.display());
-        mount(None::<&str>, parent, Some("tmpfs"), MsFlags::empty(), None::<&str>).context("mount a tmpfs")?;
+        ensure!(
+            !hides_lab,
+            "create {CNI_STATE}, or run the tests from a directory outside of {}",
+            parent.display()
+        );
+        mount(None::<&str>, parent, Some("tmpfs"), MsFlags::empty(), None::<&str>)
+            .context("mount a tmpfs")?;
         fs::create_dir(state)?;
     }
     bind(&root.join("cni"), state)?;

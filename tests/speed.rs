@@ -152,7 +152,8 @@ impl Bench {
         for round in 0..=rounds {
             for (lab, samples) in sides.both().into_iter().zip(&mut samples) {
                 for (command, samples) in ["ADD", "DEL"].into_iter().zip(samples) {
-                    let call = lab.call_for("host-local", command, &lab.containers[0], "eth0").config(&config);
+                    let call =
+                        lab.call_for("host-local", command, &lab.containers[0], "eth0").config(&config);
                     let cost = measure::call(lab, &call)?;
                     if round > 0 {
                         samples.add(cost);

@@ -51,7 +51,10 @@ pub(crate) fn load(engine: &Engine, bundled: &Bundled) -> Result<Component, Fail
     // could not replace the executable itself can replace them.
     let component = unsafe { Component::deserialize_raw(engine, NonNull::from(bundled.code)) };
     component.map_err(|error| {
-        Failure::new(code::COMPONENT, format!("load the component of plugin type {}: {error:#}", bundled.name))
-            .details("this build of weir is broken; install it anew")
+        Failure::new(
+            code::COMPONENT,
+            format!("load the component of plugin type {}: {error:#}", bundled.name),
+        )
+        .details("this build of weir is broken; install it anew")
     })
 }

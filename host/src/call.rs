@@ -47,14 +47,7 @@ pub(crate) type Served<T> = wasmtime::Result<T>;
 
 impl Call {
     pub(crate) fn new(request: Request, node: Node, key: Key, deadline: Instant) -> Rc<Self> {
-        Rc::new(Self {
-            request,
-            node,
-            key,
-            journal: RefCell::new(None),
-            deadline,
-            changes: Cell::new(0),
-        })
+        Rc::new(Self { request, node, key, journal: RefCell::new(None), deadline, changes: Cell::new(0) })
     }
 
     /// The time that is left.
@@ -145,8 +138,13 @@ impl Call {
 
     /// Picks out of the attachment's journal what earlier calls and this one
     /// did; none if there is no journal.
-    pub(crate) fn journaled<T>(&self, pick: impl Fn(&Inverse) -> Option<T>) -> Result<Option<Vec<T>>, Failure> {
-        let of = |journal: &Journal| journal.pending(false).iter().filter_map(|(_, inverse)| pick(inverse)).collect();
+    pub(crate) fn journaled<T>(
+        &self,
+        pick: impl Fn(&Inverse) -> Option<T>,
+    ) -> Result<Option<Vec<T>>, Failure> {
+        let of = |journal: &Journal| {
+            journal.pending(false).iter().filter_map(|(_, inverse)| pick(inverse)).collect()
+        };
         if let Some(journal) = self.journal.borrow().as_ref() {
             return Ok(Some(of(journal)));
         }

@@ -10,6 +10,7 @@ mod ipam;
 pub(crate) mod leases;
 pub(crate) mod links;
 mod masquerade;
+pub(crate) mod namespaces;
 pub(crate) mod request;
 mod routes;
 mod sysctls;

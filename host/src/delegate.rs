@@ -49,15 +49,17 @@ impl Delegate<'_> {
         let program = self.find()?;
         let what = || format!("IPAM plugin {} ({})", self.plugin, program.display());
         let mut child = self.start(&program, command)?;
-        let (success, output) = self
-            .converse(&mut child)
-            .map_err(|reason| Failure::new(code::INTERNAL, format!("{} {}: {reason}", what(), command.as_str())))?;
+        let (success, output) = self.converse(&mut child).map_err(|reason| {
+            Failure::new(code::INTERNAL, format!("{} {}: {reason}", what(), command.as_str()))
+        })?;
         let text = String::from_utf8_lossy(&output);
         if success {
             if command != Command::Add {
                 return Ok(None);
             }
-            let refuse = |reason: String| Failure::new(code::DECODE, format!("{} returned no CNI result: {reason}", what()));
+            let refuse = |reason: String| {
+                Failure::new(code::DECODE, format!("{} returned no CNI result: {reason}", what()))
+            };
             let value = serde_json::from_str(&text).map_err(|error| refuse(error.to_string()))?;
             return CniResult::read(&value, self.version).map(Some).map_err(refuse);
         }
@@ -67,7 +69,10 @@ impl Delegate<'_> {
                 message: error.msg,
                 details: error.details,
             }),
-            _ => Err(Failure::new(code::INTERNAL, format!("{} {} failed without saying why", what(), command.as_str()))),
+            _ => Err(Failure::new(
+                code::INTERNAL,
+                format!("{} {} failed without saying why", what(), command.as_str()),
+            )),
         }
     }
 
@@ -77,11 +82,13 @@ impl Delegate<'_> {
         let found = self.path.iter().map(|directory| directory.join(self.plugin)).find(|path| path.is_file());
         let own = std::fs::canonicalize("/proc/self/exe").ok();
         match found {
-            Some(path) if own.is_some() && std::fs::canonicalize(&path).ok() == own => Err(Failure::config(format!(
-                "IPAM plugin {:?}: {} is weir, which has no component of that type",
-                self.plugin,
-                path.display()
-            ))),
+            Some(path) if own.is_some() && std::fs::canonicalize(&path).ok() == own => {
+                Err(Failure::config(format!(
+                    "IPAM plugin {:?}: {} is weir, which has no component of that type",
+                    self.plugin,
+                    path.display()
+                )))
+            }
             Some(path) => Ok(path),
             None => Err(Failure::config(format!(
                 "key \"ipam.type\": no component and no program {:?} in CNI_PATH {:?}",

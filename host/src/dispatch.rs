@@ -75,7 +75,9 @@ fn container_netns(request: &Request) -> Result<Option<NetnsFile>, Failure> {
     let netns = match NetnsFile::open(path) {
         Ok(netns) => netns,
         // What is left of a namespace after it was unmounted is a plain file.
-        Err(NetnsError::Absent { .. } | NetnsError::Unusable { .. }) if command == Command::Del => return Ok(None),
+        Err(NetnsError::Absent { .. } | NetnsError::Unusable { .. }) if command == Command::Del => {
+            return Ok(None);
+        }
         Err(error) => {
             return Err(Failure::environment(format!("CNI_NETNS: {error}"))
                 .details("the container runtime has to pass the path of the container's network namespace"));
@@ -86,7 +88,10 @@ fn container_netns(request: &Request) -> Result<Option<NetnsFile>, Failure> {
         if netns.is(&own).map_err(|error| Failure::io(format!("compare network namespaces: {error}")))? {
             return Err(Failure::new(
                 code::HOST_NETNS,
-                format!("CNI_NETNS {}: plugin's netns and netns from CNI_NETNS should not be the same", path.display()),
+                format!(
+                    "CNI_NETNS {}: plugin's netns and netns from CNI_NETNS should not be the same",
+                    path.display()
+                ),
             )
             .details("set CNI_NETNS_OVERRIDE=1 if that is wanted"));
         }
@@ -103,7 +108,9 @@ fn select(request: &Request) -> Result<(&'static Bundled, Role), Failure> {
     let name = match &config.kind {
         Some(kind) if is_weir => kind,
         None if is_weir => {
-            return Err(Failure::config("network configuration: key \"type\" is required when the plugin is called as weir"));
+            return Err(Failure::config(
+                "network configuration: key \"type\" is required when the plugin is called as weir",
+            ));
         }
         _ => called_as,
     };
@@ -138,7 +145,10 @@ fn run(call: &Rc<Call>, selected: Selected) -> Result<Option<CniResult>, Failure
             let result = IpamPlugin::start(engine, bundled, call)?.run(command)?;
             let read = |result| {
                 capability::ipam_result(result).map_err(|reason| {
-                    Failure::new(code::TRAPPED, format!("plugin {} returned an unusable result: {reason}", bundled.name))
+                    Failure::new(
+                        code::TRAPPED,
+                        format!("plugin {} returned an unusable result: {reason}", bundled.name),
+                    )
                 })
             };
             result.map(read).transpose()
@@ -147,8 +157,8 @@ fn run(call: &Rc<Call>, selected: Selected) -> Result<Option<CniResult>, Failure
 }
 
 fn start_engine(call: &Call) -> Result<(&'static Engine, Deadline), Failure> {
-    let engine =
-        engine::engine().map_err(|error| Failure::new(code::COMPONENT, format!("start the sandbox: {error:#}")))?;
+    let engine = engine::engine()
+        .map_err(|error| Failure::new(code::COMPONENT, format!("start the sandbox: {error:#}")))?;
     let deadline = Deadline::after(call.remaining())
         .map_err(|error| Failure::io(format!("start the watch over the deadline: {error}")))?;
     Ok((engine, deadline))
@@ -156,7 +166,8 @@ fn start_engine(call: &Call) -> Result<(&'static Engine, Deadline), Failure> {
 
 fn add(call: &Rc<Call>, selected: Selected) -> Result<Option<Value>, Failure> {
     let request = &call.request;
-    let header = || Header::new(call.key.clone(), request.environment.netns.clone(), request.config.text.clone());
+    let header =
+        || Header::new(call.key.clone(), request.environment.netns.clone(), request.config.text.clone());
     let mut journal = Journal::begin(&request.environment.paths.attachments(), header(), JOURNAL_LOCK_WAIT)?;
     if journal.is_interrupted() {
         // The ADD before was killed, and no DEL followed.

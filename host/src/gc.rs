@@ -43,7 +43,11 @@ fn is_stale(key: &Key, network: &str, valid: &HashSet<AttachmentId>) -> bool {
     key.network == network && !valid.contains(&id)
 }
 
-fn clean_journals(call: &Call, valid: &HashSet<AttachmentId>, failures: &mut Vec<Failure>) -> Result<(), Failure> {
+fn clean_journals(
+    call: &Call,
+    valid: &HashSet<AttachmentId>,
+    failures: &mut Vec<Failure>,
+) -> Result<(), Failure> {
     let directory = call.request.environment.paths.attachments();
     let network = &call.key.network;
     for name in journal::list(&directory)? {

@@ -114,13 +114,18 @@ impl LeaseError {
     }
 }
 
-const NO_DIRECTORY: &str = "; symbolic links are not followed here, and a file is no directory: move it aside";
+const NO_DIRECTORY: &str =
+    "; symbolic links are not followed here, and a file is no directory: move it aside";
 
 /// What an operator can do about an error of the file system.
 fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::PermissionDenied => "; the plugin has to run as root, and the path must not be immutable",
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; free space or inodes on that file system",
+        io::ErrorKind::PermissionDenied => {
+            "; the plugin has to run as root, and the path must not be immutable"
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; free space or inodes on that file system"
+        }
         io::ErrorKind::ReadOnlyFilesystem => "; remount it writable, or set \"dataDir\" to another directory",
         io::ErrorKind::NotADirectory => NO_DIRECTORY,
         _ if error.raw_os_error() == Some(nix::libc::ELOOP) => NO_DIRECTORY,

@@ -22,7 +22,9 @@ fn main() -> ExitCode {
             );
             ExitCode::SUCCESS
         }
-        Ok(Some(environment)) if environment.command == Command::Version => reply::success(Some(&reply::versions())),
+        Ok(Some(environment)) if environment.command == Command::Version => {
+            reply::success(Some(&reply::versions()))
+        }
         Ok(Some(environment)) => serve(environment),
         Err(failure) => reply::failure(&failure, Version::LATEST),
     }
@@ -45,11 +47,9 @@ fn read_input() -> Result<String, Failure> {
     // One byte more than allowed, so that the check of the size sees it.
     const LIMIT: u64 = (1 << 20) + 1;
     let mut bytes = Vec::new();
-    std::io::stdin()
-        .lock()
-        .take(LIMIT)
-        .read_to_end(&mut bytes)
-        .map_err(|error| Failure::input(format!("read the network configuration from standard input: {error}")))?;
+    std::io::stdin().lock().take(LIMIT).read_to_end(&mut bytes).map_err(|error| {
+        Failure::input(format!("read the network configuration from standard input: {error}"))
+    })?;
     String::from_utf8(bytes)
         .map_err(|_| Failure::undecodable("the network configuration on standard input is not UTF-8"))
 }

@@ -74,10 +74,7 @@ impl NetlinkError {
 
     /// Whether the object was not there.
     pub(crate) fn is_absent(&self) -> bool {
-        matches!(
-            self.errno(),
-            nix::libc::ENODEV | nix::libc::ENOENT | nix::libc::ESRCH | nix::libc::ENXIO
-        )
+        matches!(self.errno(), nix::libc::ENODEV | nix::libc::ENOENT | nix::libc::ESRCH | nix::libc::ENXIO)
     }
 
     /// Whether the object was there already.
@@ -200,10 +197,11 @@ impl Netns {
         let attempt = || format!("{} in {}", attempt(), self.label);
         let mut request = NetlinkMessage::from(message);
         request.header.flags = flags;
-        let mut responses = self.handle.clone().request(request).map_err(|error| NetlinkError::Socket {
-            attempt: attempt(),
-            reason: error.to_string(),
-        })?;
+        let mut responses = self
+            .handle
+            .clone()
+            .request(request)
+            .map_err(|error| NetlinkError::Socket { attempt: attempt(), reason: error.to_string() })?;
         let exchange = async {
             let mut answers = Vec::new();
             while let Some(response) = responses.next().await {

@@ -8,12 +8,12 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::thread;
 
+use netlink_sys::Socket;
+use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::{Mode, fstat};
 use nix::sys::statfs::{FsType, fstatfs};
-use netlink_sys::Socket;
-use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 
 /// `NSFS_MAGIC` of `linux/magic.h`.
 const NSFS: FsType = FsType(0x6e73_6673);
@@ -40,12 +40,11 @@ impl NetnsFile {
     pub(crate) fn open(path: &Path) -> Result<Self, NetnsError> {
         let name = path.display().to_string();
         // O_NONBLOCK: a fifo put there by mistake must not hang the call.
-        let file = open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK, Mode::empty()).map_err(
-            |errno| match errno {
+        let file = open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK, Mode::empty())
+            .map_err(|errno| match errno {
                 nix::Error::ENOENT | nix::Error::ENOTDIR => NetnsError::Absent { path: name.clone() },
                 errno => NetnsError::Unusable { path: name.clone(), reason: errno.desc().to_owned() },
-            },
-        )?;
+            })?;
         let unusable = |reason: &str| NetnsError::Unusable { path: name.clone(), reason: reason.to_owned() };
         match fstatfs(&file) {
             Ok(status) if status.filesystem_type() == NSFS => {}

@@ -25,9 +25,13 @@ pub(crate) struct Node {
 impl Node {
     /// Prepares handles; opens nothing yet. `container` is none when the
     /// container's namespace is gone.
-    pub(crate) fn new(container: Option<NetnsFile>, paths: Paths, deadline: Instant) -> Result<Self, Failure> {
-        let driver =
-            Driver::new(deadline).map_err(|error| Failure::io(format!("prepare for netlink requests: {error}")))?;
+    pub(crate) fn new(
+        container: Option<NetnsFile>,
+        paths: Paths,
+        deadline: Instant,
+    ) -> Result<Self, Failure> {
+        let driver = Driver::new(deadline)
+            .map_err(|error| Failure::io(format!("prepare for netlink requests: {error}")))?;
         Ok(Self {
             driver: Arc::new(driver),
             paths,
@@ -67,8 +71,9 @@ impl Node {
         let container = match self.container_file.borrow_mut().take() {
             Some(file) => {
                 let netns = Netns::container(file, Arc::clone(&self.driver)).map_err(|error| {
-                    Failure::io(format!("enter the container namespace: {error}"))
-                        .details("weir has to run as root, or as root of the user namespace that owns the container's")
+                    Failure::io(format!("enter the container namespace: {error}")).details(
+                        "weir has to run as root, or as root of the user namespace that owns the container's",
+                    )
                 })?;
                 Some(Arc::new(netns))
             }
@@ -94,8 +99,9 @@ impl Node {
         let firewall = match &mut *firewall {
             Some(firewall) => firewall,
             empty => {
-                let socket = netns::netfilter_socket()
-                    .map_err(|error| Failure::new(code::KERNEL, format!("open an nf_tables socket: {error}")))?;
+                let socket = netns::netfilter_socket().map_err(|error| {
+                    Failure::new(code::KERNEL, format!("open an nf_tables socket: {error}"))
+                })?;
                 empty.insert(Firewall::new(socket, self.driver.remaining())?)
             }
         };

@@ -41,7 +41,9 @@ impl Request {
             return Err(Failure::version_too_old(environment.command.as_str(), config.version, minimum));
         }
         if environment.command == Command::Check && config.prev_result.is_none() {
-            return Err(Failure::config("CHECK needs \"prevResult\" in the network configuration: it is missing"));
+            return Err(Failure::config(
+                "CHECK needs \"prevResult\" in the network configuration: it is missing",
+            ));
         }
         Ok(Self { environment, config })
     }

@@ -36,7 +36,8 @@ impl std::str::FromStr for Prefix {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let net: IpNet = text.parse().map_err(|_| format!("{text:?} is not an address with a prefix length"))?;
+        let net: IpNet =
+            text.parse().map_err(|_| format!("{text:?} is not an address with a prefix length"))?;
         Ok(Self { address: net.addr(), length: net.prefix_len() })
     }
 }

@@ -28,7 +28,10 @@ pub(crate) struct IpamPlugin {
 }
 
 fn broken(bundled: &Bundled, error: &wasmtime::Error) -> Failure {
-    Failure::new(code::COMPONENT, format!("the component of plugin type {} lacks an export: {error:#}", bundled.name))
+    Failure::new(
+        code::COMPONENT,
+        format!("the component of plugin type {} lacks an export: {error:#}", bundled.name),
+    )
 }
 
 /// Calls one export, whose handle is that of the attachment or the network.
@@ -42,7 +45,11 @@ macro_rules! ask {
 
 impl InterfacePlugin {
     /// Instantiates the component.
-    pub(crate) fn start(engine: &Engine, bundled: &'static Bundled, call: &Rc<Call>) -> Result<Self, Failure> {
+    pub(crate) fn start(
+        engine: &Engine,
+        bundled: &'static Bundled,
+        call: &Rc<Call>,
+    ) -> Result<Self, Failure> {
         let mut sandbox = Sandbox::start(engine, bundled, call)?;
         let guest = plugin::GuestIndices::new(&sandbox.instance.instance_pre(&sandbox.store))
             .and_then(|indices| indices.load(&mut sandbox.store, &sandbox.instance))
@@ -73,13 +80,20 @@ impl InterfacePlugin {
     }
 
     fn bad_result(&self, reason: &str) -> Failure {
-        Failure::new(code::TRAPPED, format!("plugin {} returned an unusable result: {reason}", self.sandbox.store.data().plugin))
+        Failure::new(
+            code::TRAPPED,
+            format!("plugin {} returned an unusable result: {reason}", self.sandbox.store.data().plugin),
+        )
     }
 }
 
 impl IpamPlugin {
     /// Instantiates the component.
-    pub(crate) fn start(engine: &Engine, bundled: &'static Bundled, call: &Rc<Call>) -> Result<Self, Failure> {
+    pub(crate) fn start(
+        engine: &Engine,
+        bundled: &'static Bundled,
+        call: &Rc<Call>,
+    ) -> Result<Self, Failure> {
         if !bundled.is_ipam_plugin {
             return Err(Failure::config(format!(
                 "key \"ipam.type\": plugin {:?} makes interfaces, it does not hand out addresses",

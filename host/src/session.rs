@@ -34,7 +34,11 @@ pub(crate) struct Sandbox {
 
 impl Sandbox {
     /// Loads and instantiates a component with exactly what it is granted.
-    pub(crate) fn start(engine: &Engine, bundled: &'static Bundled, call: &Rc<Call>) -> Result<Self, Failure> {
+    pub(crate) fn start(
+        engine: &Engine,
+        bundled: &'static Bundled,
+        call: &Rc<Call>,
+    ) -> Result<Self, Failure> {
         let component = aot::load(engine, bundled)?;
         let mut linker = Linker::new(engine);
         link(&mut linker, engine, &component, bundled)?;
@@ -83,7 +87,12 @@ pub(crate) fn is_granted(grants: &[&str], import: &str) -> bool {
     // Interfaces without functions, and those that every plugin may use.
     let is_free = matches!(
         name,
-        "weir:net/types" | "weir:plugin/types" | "weir:plugin/request" | "weir:host/log" | "weir:host/clock" | "weir:host/random"
+        "weir:net/types"
+            | "weir:plugin/types"
+            | "weir:plugin/request"
+            | "weir:host/log"
+            | "weir:host/clock"
+            | "weir:host/random"
     );
     is_free || grants.contains(&name)
 }
@@ -124,7 +133,9 @@ fn link_interface(linker: &mut Linker<Session>, name: &str) -> wasmtime::Result<
         "weir:net/addresses" => net::addresses::add_to_linker::<_, Own>(linker, |session| session),
         "weir:net/routes" => net::routes::add_to_linker::<_, Own>(linker, |session| session),
         "weir:net/sysctls" => net::sysctls::add_to_linker::<_, Own>(linker, |session| session),
-        "weir:firewall/masquerade" => firewall::masquerade::add_to_linker::<_, Own>(linker, |session| session),
+        "weir:firewall/masquerade" => {
+            firewall::masquerade::add_to_linker::<_, Own>(linker, |session| session)
+        }
         "weir:firewall/guards" => firewall::guards::add_to_linker::<_, Own>(linker, |session| session),
         "weir:store/leases" => store::leases::add_to_linker::<_, Own>(linker, |session| session),
         "weir:store/files" => store::files::add_to_linker::<_, Own>(linker, |session| session),
@@ -150,9 +161,10 @@ fn failure_of(error: &wasmtime::Error, plugin: &str, call: &Call) -> Failure {
         }
         Some(trap) => Failure::new(code::TRAPPED, format!("plugin {plugin} trapped: {trap}"))
             .details(format!("{error:?}")),
-        None if format!("{error:#}").contains("forcing trap when growing") => {
-            Failure::new(code::LIMIT, format!("plugin {plugin} needs more than {} MiB of memory", MEMORY_LIMIT >> 20))
-        }
+        None if format!("{error:#}").contains("forcing trap when growing") => Failure::new(
+            code::LIMIT,
+            format!("plugin {plugin} needs more than {} MiB of memory", MEMORY_LIMIT >> 20),
+        ),
         None => Failure::new(code::TRAPPED, format!("plugin {plugin} failed: {error:#}")),
     }
 }

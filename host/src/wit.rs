@@ -9,7 +9,7 @@ wasmtime::component::bindgen!({
     world: "weir:plugin/host-side",
     imports: { default: trappable },
     with: {
-        "weir:net/links.netns": crate::capability::links::NetnsHandle,
+        "weir:net/links.netns": crate::capability::namespaces::NetnsHandle,
         "weir:net/links.link": crate::capability::links::LinkHandle,
         "weir:store/leases.pool": crate::capability::leases::PoolHandle,
         "weir:plugin/request.attachment": crate::capability::request::AttachmentHandle,

@@ -62,7 +62,8 @@ impl Bad {
                 ensure!(error.text.contains(text), "the error does not mention {text:?}: {}", error.text);
             }
             // A call that failed late did lease an address for a moment.
-            let is_bookkeeping = |change: &String| change.contains("/lock = ") || change.contains("/last_reserved_ip.");
+            let is_bookkeeping =
+                |change: &String| change.contains("/lock = ") || change.contains("/last_reserved_ip.");
             let mut changes = changes(&before, &lab.digest()?);
             changes.retain(|change| !is_bookkeeping(change));
             ensure!(changes.is_empty(), "it was refused and changed something:\n{}", changes.join("\n"));

@@ -129,7 +129,8 @@ impl Case {
 
     /// Puts steps after the last ADD.
     fn then(mut self, steps: impl IntoIterator<Item = Step>) -> Self {
-        let last = self.steps.iter().rposition(|step| matches!(step, Step::Add(_))).map_or(0, |last| last + 1);
+        let last =
+            self.steps.iter().rposition(|step| matches!(step, Step::Add(_))).map_or(0, |last| last + 1);
         self.steps.splice(last..last, steps);
         self
     }

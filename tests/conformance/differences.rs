@@ -116,13 +116,6 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         case: |case| case.plugin == "ptp" && connects(case),
     },
     Difference {
-        reason: "A bridge whose only port is down has no carrier: weir attaches the port before the kernel makes the \
-                 route, which appears with the carrier.",
-        facts: &[("node/route/fe80::/64 dev cni0 *", None, Some(""))],
-        against: Against::Any,
-        case: |case| has(case, "disableContainerInterface") && connects(case),
-    },
-    Difference {
         reason: "DEL removes the link of a container that still runs even if the runtime does not name its namespace: \
                  the journal knows it.",
         facts: &[
@@ -130,6 +123,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
             ("c1/*eth0*", None, Some("*")),
             ("node/link/cni0/flags", Some("*NO-CARRIER*"), Some("*LOWER_UP*")),
             ("node/link/cni0/operstate", Some("DOWN"), Some("UP")),
+            ("node/route/fe80::/64 dev cni0 *", None, Some("")),
         ],
         against: Against::Any,
         case: |case| case.name == "removed without its namespace's path",
@@ -184,7 +178,10 @@ pub(crate) const REFUSALS: &[Refusal] = &[
     Refusal {
         reason: "A route with a gateway of its own is found again, as 1.9.1 has it.",
         command: "CHECK",
-        case: |case| ["with routes", "with a gateway of the range"].contains(&case.name.as_str()) && has(case, "172.16"),
+        case: |case| {
+            ["with routes", "with a gateway of the range"].contains(&case.name.as_str())
+                && has(case, "172.16")
+        },
         says: "not found in routing table",
         against: Against::Old,
     },
@@ -241,7 +238,9 @@ impl Difference {
             _ => false,
         };
         self.facts.iter().any(|(fact, weir, native)| {
-            matches(fact, &gap.fact) && side(*weir, gap.weir.as_deref()) && side(*native, gap.native.as_deref())
+            matches(fact, &gap.fact)
+                && side(*weir, gap.weir.as_deref())
+                && side(*native, gap.native.as_deref())
         })
     }
 }
@@ -257,7 +256,9 @@ pub(crate) fn gaps(weir: &Facts, native: &Facts) -> Vec<Gap> {
 
 impl std::fmt::Display for Gap {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let text = |value: &Option<String>| value.as_ref().map_or("nothing".to_owned(), |value| format!("{value:?}"));
+        let text = |value: &Option<String>| {
+            value.as_ref().map_or("nothing".to_owned(), |value| format!("{value:?}"))
+        };
         write!(f, "{}: weir {}, native {}", self.fact, text(&self.weir), text(&self.native))
     }
 }

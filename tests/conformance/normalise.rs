@@ -64,12 +64,14 @@ impl Names {
 
 /// `veth` and eight hexadecimal digits, as plugins name the node's end.
 fn is_random(name: &str) -> bool {
-    name.strip_prefix("veth").is_some_and(|rest| rest.len() == 8 && rest.bytes().all(|b| b.is_ascii_hexdigit()))
+    name.strip_prefix("veth")
+        .is_some_and(|rest| rest.len() == 8 && rest.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 /// The link-local address that the kernel makes of a hardware address.
 fn link_local(mac: &str) -> Option<String> {
-    let bytes: Vec<u8> = mac.split(':').map(|byte| u8::from_str_radix(byte, 16)).collect::<Result<_, _>>().ok()?;
+    let bytes: Vec<u8> =
+        mac.split(':').map(|byte| u8::from_str_radix(byte, 16)).collect::<Result<_, _>>().ok()?;
     let [a, b, c, d, e, f] = bytes.try_into().ok()?;
     let host = [a ^ 2, b, c, 0xff, 0xfe, d, e, f];
     let words = host.as_chunks::<2>().0.iter().map(|pair| u16::from_be_bytes(*pair));
@@ -88,7 +90,10 @@ fn flatten(path: &str, value: &Value, facts: &mut Facts) {
             object.iter().for_each(|(key, inner)| flatten(&format!("{path}/{key}"), inner, facts));
         }
         Value::Array(items) => {
-            items.iter().enumerate().for_each(|(place, inner)| flatten(&format!("{path}/{place}"), inner, facts));
+            items
+                .iter()
+                .enumerate()
+                .for_each(|(place, inner)| flatten(&format!("{path}/{place}"), inner, facts));
         }
         Value::String(text) => {
             facts.insert(path.to_owned(), text.clone());

@@ -22,9 +22,8 @@ const SETTLE_TIME: Duration = Duration::from_secs(4);
 
 /// One test for each case.
 pub(crate) fn tests() -> Vec<Test> {
-    let test = |case: Case| {
-        Test::new(format!("parity: {} {}", case.plugin, case.name), move || compare(&case))
-    };
+    let test =
+        |case: Case| Test::new(format!("parity: {} {}", case.plugin, case.name), move || compare(&case));
     cases::all().into_iter().map(test).collect()
 }
 
@@ -57,8 +56,10 @@ fn compare(case: &Case) -> anyhow::Result<()> {
         ensure!(native.refuses("ADD", &reply), "the native plugins do not refuse ADD any more");
         return case.steps.iter().try_for_each(|step| weir.take(step, case));
     }
-    let expected = DIFFERENCES.iter().filter(|difference| difference.against.is(is_recent) && (difference.case)(case));
-    let mut comparison = Comparison { expected: expected.map(|difference| (difference, false)).collect(), found: Vec::new() };
+    let expected =
+        DIFFERENCES.iter().filter(|difference| difference.against.is(is_recent) && (difference.case)(case));
+    let mut comparison =
+        Comparison { expected: expected.map(|difference| (difference, false)).collect(), found: Vec::new() };
     let mut sides = [weir, native];
     for (number, step) in case.steps.iter().enumerate() {
         let here = format!("step {}, {step:?}", number + 1);
@@ -125,12 +126,16 @@ fn check_needs(case: &Case, is_recent: bool) -> anyhow::Result<()> {
     for need in &case.needs {
         match need {
             Need::World | Need::VlanFiltering => {}
-            Need::Nft => require(is_installed("nft"), "the native plugins need the program nft: install nftables")?,
+            Need::Nft => {
+                require(is_installed("nft"), "the native plugins need the program nft: install nftables")?
+            }
             Need::Iptables => require(
                 is_installed("iptables") && is_installed("ip6tables"),
                 "the native plugins need the program iptables: install iptables",
             )?,
-            Need::RecentReference => require(is_recent, "the native plugins do not know this: set CNI_REFERENCE")?,
+            Need::RecentReference => {
+                require(is_recent, "the native plugins do not know this: set CNI_REFERENCE")?
+            }
         }
     }
     Ok(())
@@ -226,7 +231,10 @@ impl Side {
 
     fn refuses(&self, command: &str, reply: &Reply) -> bool {
         let Reply::Failure(error) = reply else { return false };
-        let known = self.refusals.iter().find(|(refusal, _)| refusal.command == command && error.text.contains(refusal.says));
+        let known = self
+            .refusals
+            .iter()
+            .find(|(refusal, _)| refusal.command == command && error.text.contains(refusal.says));
         known.inspect(|(_, occurred)| occurred.set(true)).is_some()
     }
 
@@ -272,7 +280,8 @@ impl Side {
     /// What can be seen after a step.
     fn facts(&self, step: &Step) -> anyhow::Result<Facts> {
         let (facts, snapshots) = self.lab.state()?;
-        let names = ["node"].into_iter().chain(self.lab.containers.iter().map(|container| container.id.as_str()));
+        let names =
+            ["node"].into_iter().chain(self.lab.containers.iter().map(|container| container.id.as_str()));
         let mut names = Names::of(names.zip(&snapshots), &self.config.to_string());
         for container in &self.lab.containers {
             names.path(&container.path.to_string_lossy(), &format!("netns of {}", container.id));
@@ -287,5 +296,7 @@ impl Side {
 
 /// What an attachment makes for all others, too.
 fn is_shared(change: &str) -> bool {
-    ["/sysctl/ipv4/", "/sysctl/ipv6/", "/lock = ", "/last_reserved_ip."].iter().any(|part| change.contains(part))
+    ["/sysctl/ipv4/", "/sysctl/ipv6/", "/lock = ", "/last_reserved_ip."]
+        .iter()
+        .any(|part| change.contains(part))
 }

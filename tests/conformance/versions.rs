@@ -14,10 +14,14 @@ pub(super) fn tests() -> Vec<Test> {
     let mut tests = vec![
         test("VERSION answers a runtime that sets dummy values", |lab| {
             let call = lab.call("bridge", "VERSION").variable("CNI_CONTAINERID", "");
-            let call = ["CNI_IFNAME", "CNI_NETNS", "CNI_PATH"].iter().fold(call, |call, name| call.variable(name, "dummy"));
+            let call = ["CNI_IFNAME", "CNI_NETNS", "CNI_PATH"]
+                .iter()
+                .fold(call, |call, name| call.variable(name, "dummy"));
             lists_versions(lab.run(&call.input(r#"{"cniVersion":"1.0.0"}"#))?)
         }),
-        test("VERSION needs no configuration", |lab| lists_versions(lab.run(&lab.call("bridge", "VERSION"))?)),
+        test("VERSION needs no configuration", |lab| {
+            lists_versions(lab.run(&lab.call("bridge", "VERSION"))?)
+        }),
         test("STATUS answers a runtime that sets empty variables", |lab| {
             let call = ["CNI_CONTAINERID", "CNI_IFNAME", "CNI_NETNS", "CNI_ARGS"]
                 .iter()
@@ -88,7 +92,8 @@ pub(super) fn tests() -> Vec<Test> {
         }),
         test("unknown arguments are ignored when the runtime says so", |lab| {
             for arguments in ["IgnoreUnknown=1;COLOR=red", "K8S_POD_NAME=p;COLOR=red;IgnoreUnknown=true"] {
-                let call = |command| about(command, lab).variable("CNI_ARGS", arguments).config(&config("1.0.0"));
+                let call =
+                    |command| about(command, lab).variable("CNI_ARGS", arguments).config(&config("1.0.0"));
                 lab.run(&call("ADD"))?.success()?;
                 lab.run(&call("DEL"))?.silence()?;
             }
@@ -171,7 +176,10 @@ fn lists_versions(reply: Reply) -> anyhow::Result<()> {
 /// the bookkeeping of a lease directory.
 fn left(lab: &Lab) -> anyhow::Result<Facts> {
     let is_shared = |key: &str| {
-        key.contains("cni0") || key.contains("/sysctl/") || key.ends_with("/lock") || key.contains("/last_reserved_ip.")
+        key.contains("cni0")
+            || key.contains("/sysctl/")
+            || key.ends_with("/lock")
+            || key.contains("/last_reserved_ip.")
     };
     Ok(lab.digest()?.into_iter().filter(|(key, _)| !is_shared(key)).collect())
 }

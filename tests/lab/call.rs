@@ -73,7 +73,9 @@ impl Reply {
         let stdout = output.stdout.trim();
         let value: Option<Value> = match stdout {
             "" => None,
-            text => Some(serde_json::from_str(text).with_context(|| format!("standard output is no JSON: {text}"))?),
+            text => Some(
+                serde_json::from_str(text).with_context(|| format!("standard output is no JSON: {text}"))?,
+            ),
         };
         match output.status.code() {
             Some(0) => Ok(Self::Success(value)),
@@ -84,7 +86,11 @@ impl Reply {
                 let details = value["details"].as_str().unwrap_or_default();
                 Ok(Self::Failure(CniError { code, text: format!("{message} {details}").trim().to_owned() }))
             }
-            _ => anyhow::bail!("it ended with {}, stdout {stdout:?}, stderr {:?}", output.status, output.stderr),
+            _ => anyhow::bail!(
+                "it ended with {}, stdout {stdout:?}, stderr {:?}",
+                output.status,
+                output.stderr
+            ),
         }
     }
 

@@ -28,7 +28,10 @@ impl Lab {
         let (mut facts, _) = self.state()?;
         list(&self.path("weir").join("attachments"), "journal", &mut facts);
         if is_installed("nft") {
-            facts.insert("nft".to_owned(), self.node.enter(|| line("nft --stateless list ruleset").succeed())?);
+            facts.insert(
+                "nft".to_owned(),
+                self.node.enter(|| line("nft --stateless list ruleset").succeed())?,
+            );
         }
         Ok(facts)
     }

@@ -1,7 +1,6 @@
 //! Namespaces, and work inside of them.
 
 use std::fs::{self, File};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::{panic, thread};
 
@@ -65,11 +64,6 @@ impl Namespace {
         let source = format!("/proc/self/fd/{}", self.net.as_raw_fd());
         mount(Some(source.as_str()), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
             .with_context(|| format!("bind the namespace to {}", path.display()))
-    }
-
-    /// The inode, which tells namespaces apart.
-    pub(crate) fn inode(&self) -> anyhow::Result<u64> {
-        Ok(self.net.metadata()?.ino())
     }
 }
 

@@ -29,7 +29,8 @@ impl Plugins {
     /// The reference: Debian's native plugins, or those that `CNI_REFERENCE`
     /// names.
     pub(crate) fn native() -> anyhow::Result<Self> {
-        let directory = env::var_os("CNI_REFERENCE").map_or_else(|| PathBuf::from(NATIVE_DIRECTORY), PathBuf::from);
+        let directory =
+            env::var_os("CNI_REFERENCE").map_or_else(|| PathBuf::from(NATIVE_DIRECTORY), PathBuf::from);
         require(
             directory.join("bridge").is_file(),
             &format!(
@@ -72,7 +73,8 @@ impl Plugins {
             return Ok(());
         }
         let Self::Native(directory) = self else { return Ok(()) };
-        Err(Missing(format!("the native plugins in {} do not speak CNI {version}", directory.display())).into())
+        Err(Missing(format!("the native plugins in {} do not speak CNI {version}", directory.display()))
+            .into())
     }
 }
 

@@ -106,12 +106,9 @@ impl Program {
             let stdout = scope.spawn(|| read_all(stdout));
             let stderr = scope.spawn(|| read_all(stderr));
             let status = self.wait(&mut child)?;
-            let text = |bytes: Option<Vec<u8>>| String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned();
-            Ok(Output {
-                status,
-                stdout: text(stdout.join().ok()),
-                stderr: text(stderr.join().ok()),
-            })
+            let text =
+                |bytes: Option<Vec<u8>>| String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned();
+            Ok(Output { status, stdout: text(stdout.join().ok()), stderr: text(stderr.join().ok()) })
         })
     }
 

@@ -114,8 +114,13 @@ impl Snapshot {
         anyhow::ensure!(!name.is_empty(), "a link without a name: {link}");
         self.links.push((name.clone(), word(link, "address")));
         let mut add = |key: &str, value: String| self.facts.insert(format!("link/{name}/{key}"), value);
-        let mut flags: Vec<String> =
-            link["flags"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+        let mut flags: Vec<String> = link["flags"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect();
         flags.sort();
         add("flags", flags.join(" "));
         for key in LINK_KEYS.into_iter().filter(|key| !link[key].is_null()) {
@@ -149,8 +154,17 @@ impl Snapshot {
         if ["local", "broadcast", "anycast", "multicast"].contains(&word(route, "type").as_str()) {
             return;
         }
+        let dev = word(route, "dev");
+        let has_carrier =
+            self.facts.get(&format!("link/{dev}/flags")).is_some_and(|flags| flags.contains("LOWER_UP"));
+        // Without carrier it depends on a race whether this one exists.
+        if word(route, "dst") == "fe80::/64" && !has_carrier {
+            return;
+        }
         let mut text = word(route, "dst");
-        for key in ["gateway", "via", "dev", "table", "protocol", "scope", "prefsrc", "metric", "metrics", "nexthops"] {
+        for key in [
+            "gateway", "via", "dev", "table", "protocol", "scope", "prefsrc", "metric", "metrics", "nexthops",
+        ] {
             if !route[key].is_null() {
                 text = format!("{text} {key} {}", word(route, key));
             }
@@ -180,7 +194,8 @@ impl Snapshot {
 /// runs by itself and is left out.
 fn describe_address(address: &Value) -> String {
     let is_link_local = address["family"] == "inet6" && address["scope"] == "link";
-    let flags = address.as_object().into_iter().flat_map(Map::iter).filter(|(_, value)| **value == Value::Bool(true));
+    let flags =
+        address.as_object().into_iter().flat_map(Map::iter).filter(|(_, value)| **value == Value::Bool(true));
     let flags = flags.map(|(name, _)| name.as_str()).filter(|name| !(is_link_local && *name == "tentative"));
     let mut words = vec![word(address, "scope")];
     for key in ["broadcast", "label", "address"] {

@@ -30,8 +30,6 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// The node's addresses towards the world.
-    pub(crate) const NODE: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
     /// The world's addresses.
     pub(crate) const ADDRESS: [&str; 2] = ["192.0.2.2", "2001:db8::2"];
 
@@ -45,23 +43,33 @@ impl World {
         // a process that lives there.
         node.enter(|| {
             let mut holder = namespace.enter(|| line("sleep 30").start())?;
-            let made = line(&format!("ip link add up0 type veth peer name world0 netns {}", holder.id())).succeed();
+            let made =
+                line(&format!("ip link add up0 type veth peer name world0 netns {}", holder.id())).succeed();
             holder.kill()?;
             holder.wait()?;
             made
         })?;
-        lines(&namespace, &[
-            "ip link set lo up",
-            "ip link set world0 up",
-            "ip address add 192.0.2.2/24 dev world0",
-            "ip address add 2001:db8::2/64 dev world0 nodad",
-        ])?;
-        lines(node, &[
-            "ip link set up0 up",
-            "ip address add 192.0.2.1/24 dev up0",
-            "ip address add 2001:db8::1/64 dev up0 nodad",
-        ])?;
-        lines(&namespace, &["ip route add default via 192.0.2.1", "ip -6 route add default via 2001:db8::1"])?;
+        lines(
+            &namespace,
+            &[
+                "ip link set lo up",
+                "ip link set world0 up",
+                "ip address add 192.0.2.2/24 dev world0",
+                "ip address add 2001:db8::2/64 dev world0 nodad",
+            ],
+        )?;
+        lines(
+            node,
+            &[
+                "ip link set up0 up",
+                "ip address add 192.0.2.1/24 dev up0",
+                "ip address add 2001:db8::1/64 dev up0 nodad",
+            ],
+        )?;
+        lines(
+            &namespace,
+            &["ip route add default via 192.0.2.1", "ip -6 route add default via 2001:db8::1"],
+        )?;
         Ok(Self { namespace })
     }
 

@@ -10,7 +10,7 @@ use anyhow::{Context, ensure};
 use super::network::{BRIDGE, Network, RICH};
 use super::scene::{Allowed, Scene, addresses};
 use crate::Test;
-use crate::lab::Handle;
+use crate::lab::{Handle, Reply};
 
 /// How many calls run at the same time.
 const CALLERS: usize = 16;
@@ -19,6 +19,7 @@ pub(super) fn tests() -> Vec<Test> {
     vec![
         Test::new("crowd: 16 processes attach and detach 200 containers", || crowd(&BRIDGE, 200)),
         Test::new("crowd: 16 processes attach and detach 50 containers with everything", || crowd(&RICH, 50)),
+        Test::new("crowd: one of several ADDs of one container succeeds", one_of_several),
         Test::new("crowd: containers come and go at the same time", || come_and_go(&RICH, 16, 6)),
     ]
 }
@@ -62,7 +63,10 @@ fn crowd(network: &'static Network, count: usize) -> anyhow::Result<()> {
     let mut all = BTreeSet::new();
     for (number, result) in &results {
         for address in addresses(result)? {
-            ensure!(all.insert(address.clone()), "{address} was handed out twice, the second time to {number}");
+            ensure!(
+                all.insert(address.clone()),
+                "{address} was handed out twice, the second time to {number}"
+            );
         }
         ensure!(has_interface(&scene, *number)?, "container {number} has no eth0");
     }
@@ -88,7 +92,27 @@ fn come_and_go(network: &'static Network, count: usize, rounds: usize) -> anyhow
     scene.expect(&before, Allowed::Shared)
 }
 
+fn one_of_several() -> anyhow::Result<()> {
+    let scene = Scene::new(&RICH, 1)?;
+    let before = scene.state()?;
+    let succeeded = Mutex::new(Vec::new());
+    by_all_callers(8, |_| {
+        if let Reply::Success(Some(result)) = scene.lab.run(&scene.call("ADD", 0))? {
+            succeeded.lock().map_err(|_| anyhow::anyhow!("a caller panicked"))?.push(result);
+        }
+        Ok(())
+    })?;
+    let succeeded = succeeded.into_inner()?;
+    ensure!(succeeded.len() == 1, "{} ADDs succeeded", succeeded.len());
+    scene.check(0, &succeeded[0])?;
+    ensure!(scene.leased().len() == 2, "leased are {:?}", scene.leased());
+    scene.del(0)?;
+    scene.expect(&before, Allowed::Shared)
+}
+
 fn has_interface(scene: &Scene, number: usize) -> anyhow::Result<bool> {
-    let links = scene.lab.containers[number].namespace.enter(|| Ok(fs::read_to_string("/proc/thread-self/net/dev")?))?;
+    let links = scene.lab.containers[number]
+        .namespace
+        .enter(|| Ok(fs::read_to_string("/proc/thread-self/net/dev")?))?;
     Ok(links.contains("eth0:"))
 }

@@ -27,8 +27,14 @@ pub(super) fn tests() -> Vec<Test> {
         Test::new("delegation: an IPAM plugin that fails gets a DEL, and its error is passed on", failing),
         Test::new("delegation: an ADD that fails later takes back what the IPAM plugin did", fails_later),
         Test::new("delegation: an IPAM plugin that hangs is killed at the deadline", hanging),
-        Test::new("delegation: an IPAM plugin that hangs with a child of its own is killed too", hanging_child),
-        Test::new("delegation: an IPAM plugin that is killed at the deadline gets a DEL", hanging_with_a_lease),
+        Test::new(
+            "delegation: an IPAM plugin that hangs with a child of its own is killed too",
+            hanging_child,
+        ),
+        Test::new(
+            "delegation: an IPAM plugin that is killed at the deadline gets a DEL",
+            hanging_with_a_lease,
+        ),
         Test::new("delegation: an IPAM plugin that prints garbage is named", garbage),
         Test::new("delegation: an IPAM plugin that prints nothing is named", nothing),
         Test::new("delegation: an IPAM plugin that dies without a word is named", dying),
@@ -48,7 +54,12 @@ fn refused(scene: &Scene) -> anyhow::Result<CniError> {
 
 fn mentions(error: &CniError, words: &[&str]) -> anyhow::Result<()> {
     for word in words {
-        ensure!(error.text.contains(word), "the error does not mention {word:?}: code {}, {}", error.code, error.text);
+        ensure!(
+            error.text.contains(word),
+            "the error does not mention {word:?}: code {}, {}",
+            error.code,
+            error.text
+        );
     }
     Ok(())
 }
@@ -58,7 +69,11 @@ fn contract() -> anyhow::Result<()> {
     let before = scene.state()?;
     let arguments = "IgnoreUnknown=1;K8S_POD_NAME=p";
     let call = |command| {
-        scene.call(command, 0).variable("CNI_ARGS", arguments).variable("TRACEPARENT", "00-aa-bb-01").variable("OTHER", "kept")
+        scene
+            .call(command, 0)
+            .variable("CNI_ARGS", arguments)
+            .variable("TRACEPARENT", "00-aa-bb-01")
+            .variable("OTHER", "kept")
     };
     let result = scene.lab.run(&call("ADD"))?.success()?;
     ensure!(addresses(&result)? == ["10.1.0.7"], "the result is {result}");
@@ -119,9 +134,10 @@ fn failing() -> anyhow::Result<()> {
 fn fails_later() -> anyhow::Result<()> {
     let (scene, script) = scene_with(&RICH, "scripted", ANSWER)?;
     // The link is made after the addresses were handed out.
-    scene.lab.in_container(0, "ip link add eth0 type dummy").or_else(|_| {
-        scene.lab.in_container(0, "ip link add eth0 type bridge")
-    })?;
+    scene
+        .lab
+        .in_container(0, "ip link add eth0 type dummy")
+        .or_else(|_| scene.lab.in_container(0, "ip link add eth0 type bridge"))?;
     let error = refused(&scene)?;
     mentions(&error, &["eth0"])?;
     ensure!(script.calls() == ["ADD", "DEL"], "it was called with {:?}", script.calls());

@@ -41,7 +41,8 @@ impl Installed {
     /// Runs `weir install`; what it printed, and whether it succeeded.
     fn install(&self, arguments: &str) -> anyhow::Result<(bool, String)> {
         let weir = self.lab.bin.join("weir");
-        let command = format!("{} install --bin-dir {} {arguments}", weir.display(), self.directory.display());
+        let command =
+            format!("{} install --bin-dir {} {arguments}", weir.display(), self.directory.display());
         let output = self.lab.node.enter(|| line(command.trim()).run())?;
         Ok((output.status.success(), format!("{}{}", output.stdout, output.stderr)))
     }
@@ -61,7 +62,8 @@ impl Installed {
     /// The directory's content, sorted.
     fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();
-        let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
         names.sort();
         names
     }
@@ -95,8 +97,17 @@ fn about() -> anyhow::Result<()> {
     let lab = Lab::new(Plugins::Weir)?;
     for plugin in TYPES {
         let output = line(&lab.bin.join(plugin).display().to_string()).run()?;
-        ensure!(output.status.success() && output.stdout.is_empty(), "{plugin}: {}, {}", output.status, output.stdout);
-        ensure!(output.stderr.contains(plugin) && output.stderr.contains("1.1.0"), "{plugin} says {}", output.stderr);
+        ensure!(
+            output.status.success() && output.stdout.is_empty(),
+            "{plugin}: {}, {}",
+            output.status,
+            output.stdout
+        );
+        ensure!(
+            output.stderr.contains(plugin) && output.stderr.contains("1.1.0"),
+            "{plugin} says {}",
+            output.stderr
+        );
     }
     Ok(())
 }
@@ -149,7 +160,10 @@ fn foreign() -> anyhow::Result<()> {
     installed.succeed("--replace")?;
     installed.answers(&installed.directory, "bridge")?;
     ensure!(fs::read_link(installed.directory.join("ptp"))? == Path::new("weir"), "ptp is not weir's");
-    ensure!(fs::read_to_string(installed.directory.join("portmap"))? == "native", "portmap was none of its business");
+    ensure!(
+        fs::read_to_string(installed.directory.join("portmap"))? == "native",
+        "portmap was none of its business"
+    );
     Ok(())
 }
 

@@ -13,9 +13,16 @@ use crate::lab::{Facts, is_installed, line, require};
 
 pub(super) fn tests() -> Vec<Test> {
     let alone = NETWORKS.iter().filter(|network| !network.config.contains("native-")).map(|network| {
-        Test::new(format!("isolation: no call executes a program on {}", network.name), || executes_nothing(network))
+        Test::new(format!("isolation: no call executes a program on {}", network.name), || {
+            executes_nothing(network)
+        })
     });
-    alone.chain([Test::new("isolation: a native IPAM plugin is the only program executed", executes_a_delegate)]).collect()
+    alone
+        .chain([Test::new(
+            "isolation: a native IPAM plugin is the only program executed",
+            executes_a_delegate,
+        )])
+        .collect()
 }
 
 /// Runs a call under strace; returns what was executed, and the answer.
@@ -41,8 +48,10 @@ fn trace(scene: &Scene, command: &str, config: &Value) -> anyhow::Result<(Vec<St
     let output = scene.lab.node.enter(|| program.run())?;
     require(!output.stderr.contains("PTRACE"), "strace is not allowed to trace here")?;
     ensure!(output.status.success(), "{command}: {} {}", output.stdout, output.stderr);
-    let executed = fs::read_to_string(&log)?.lines().filter(|line| line.contains("exec")).map(str::to_owned).collect();
-    let answer = if output.stdout.trim().is_empty() { Value::Null } else { serde_json::from_str(&output.stdout)? };
+    let executed =
+        fs::read_to_string(&log)?.lines().filter(|line| line.contains("exec")).map(str::to_owned).collect();
+    let answer =
+        if output.stdout.trim().is_empty() { Value::Null } else { serde_json::from_str(&output.stdout)? };
     Ok((executed, answer))
 }
 

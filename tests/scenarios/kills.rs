@@ -41,7 +41,10 @@ impl Cure {
     /// The cures that a network's version knows.
     fn of(network: &Network) -> Vec<Self> {
         let knows_gc = network.version == "1.1.0";
-        Self::ALL.into_iter().filter(|cure| knows_gc || !matches!(cure, Self::Gc | Self::GcAfterTheEnd)).collect()
+        Self::ALL
+            .into_iter()
+            .filter(|cure| knows_gc || !matches!(cure, Self::Gc | Self::GcAfterTheEnd))
+            .collect()
     }
 }
 
@@ -65,7 +68,8 @@ fn kill_everywhere(network: &'static Network, cures: &[Cure]) -> anyhow::Result<
         for moment in MOMENTS {
             let cure = *turn.next().context("there is a cure")?;
             let fault = format!("kill-{moment}:{change}");
-            let was_killed = kill(network, &fault, cure).with_context(|| format!("{fault}, then {}", cure.name()))?;
+            let was_killed =
+                kill(network, &fault, cure).with_context(|| format!("{fault}, then {}", cure.name()))?;
             if !was_killed {
                 ensure!(change > 1, "ADD makes no changes");
                 return Ok(());

@@ -48,11 +48,16 @@ fn states() -> anyhow::Result<()> {
     let entries: Vec<Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
     let told: Vec<(&str, &str)> = entries
         .iter()
-        .map(|entry| (entry["containerID"].as_str().unwrap_or_default(), entry["state"].as_str().unwrap_or_default()))
+        .map(|entry| {
+            (entry["containerID"].as_str().unwrap_or_default(), entry["state"].as_str().unwrap_or_default())
+        })
         .collect();
     ensure!(told == [("c1", "attached"), ("c2", "interrupted"), ("c3", "busy")], "it says {told:?}");
     let first = &entries[0];
-    ensure!(first["network"] == "n" && first["ifname"] == "eth0" && first["plugin"] == "bridge", "it says {first}");
+    ensure!(
+        first["network"] == "n" && first["ifname"] == "eth0" && first["plugin"] == "bridge",
+        "it says {first}"
+    );
     ensure!(first["addresses"].to_string() == r#"["10.1.0.2/24","fd00:1::2/64"]"#, "it says {first}");
     ensure!(first["netns"].as_str() == scene.lab.containers[0].path.to_str(), "it says {first}");
     let table = list(&scene, "")?;

@@ -19,7 +19,10 @@ const VERSION: &str = "1.0.0";
 pub(super) fn tests() -> Vec<Test> {
     vec![
         Test::new("mixed fleet: native and weir's host-local take turns on one pool", take_turns),
-        Test::new("mixed fleet: native and weir's host-local share a pool at the same time", at_the_same_time),
+        Test::new(
+            "mixed fleet: native and weir's host-local share a pool at the same time",
+            at_the_same_time,
+        ),
         Test::new("mixed fleet: weir hands out the address after the native plugin's last one", in_order),
         Test::new("mixed fleet: the native bridge asks weir's host-local", native_bridge),
         Test::new("mixed fleet: weir detaches what native plugins attached", weir_detaches),
@@ -53,7 +56,13 @@ fn scene(network: &'static Network, containers: usize) -> anyhow::Result<Scene> 
     Ok(scene)
 }
 
-fn call(scene: &Scene, side: Side, plugin: &str, command: &str, container: &Container) -> anyhow::Result<Call> {
+fn call(
+    scene: &Scene,
+    side: Side,
+    plugin: &str,
+    command: &str,
+    container: &Container,
+) -> anyhow::Result<Call> {
     let binary = match side {
         Side::Weir => scene.lab.bin.join(plugin),
         Side::Native => native(plugin)?,
@@ -71,7 +80,8 @@ fn call(scene: &Scene, side: Side, plugin: &str, command: &str, container: &Cont
 
 /// Calls host-local for an owner that needs no namespace.
 fn host_local(scene: &Scene, side: Side, command: &str, owner: &str) -> anyhow::Result<Value> {
-    let call = call(scene, side, "host-local", command, &scene.lab.containers[0])?.variable("CNI_CONTAINERID", owner);
+    let call = call(scene, side, "host-local", command, &scene.lab.containers[0])?
+        .variable("CNI_CONTAINERID", owner);
     scene.lab.run(&call)?.success().with_context(|| format!("{command} of {owner} by {side:?}"))
 }
 
@@ -262,7 +272,11 @@ fn one_bridge() -> anyhow::Result<()> {
     let before = scene.state()?;
     for (number, container) in scene.lab.containers.iter().enumerate() {
         let side = Side::BOTH[number % 2];
-        scene.lab.run(&call(&scene, side, "bridge", "ADD", container)?)?.success().with_context(|| format!("{side:?}"))?;
+        scene
+            .lab
+            .run(&call(&scene, side, "bridge", "ADD", container)?)?
+            .success()
+            .with_context(|| format!("{side:?}"))?;
     }
     for (own, container) in (2..).zip(&scene.lab.containers) {
         for number in (1..6).filter(|number| *number != own) {

@@ -26,7 +26,16 @@ pub(super) struct Network {
 
 impl Network {
     const fn new(name: &'static str, plugin: &'static str, config: &'static str) -> Self {
-        Self { name, plugin, version: "1.1.0", config, node: &[], container: &[], without_ipv6: false, native: None }
+        Self {
+            name,
+            plugin,
+            version: "1.1.0",
+            config,
+            node: &[],
+            container: &[],
+            without_ipv6: false,
+            native: None,
+        }
     }
 
     /// Makes what the network needs beside a container.
@@ -47,9 +56,9 @@ impl Network {
             lab.in_container(number, text)?;
         }
         if self.without_ipv6 {
-            lab.containers[number].namespace.enter(|| {
-                Ok(std::fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1")?)
-            })?;
+            lab.containers[number]
+                .namespace
+                .enter(|| Ok(std::fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1")?))?;
         }
         Ok(())
     }
@@ -64,8 +73,11 @@ pub(super) fn native(name: &str) -> anyhow::Result<std::path::PathBuf> {
 }
 
 /// One subnet on a bridge.
-pub(super) const BRIDGE: Network =
-    Network::new("a bridge", "bridge", r#"{"isGateway":true,"ipam":{"type":"host-local","subnet":"10.1.0.0/24"}}"#);
+pub(super) const BRIDGE: Network = Network::new(
+    "a bridge",
+    "bridge",
+    r#"{"isGateway":true,"ipam":{"type":"host-local","subnet":"10.1.0.0/24"}}"#,
+);
 
 /// Everything that a bridge can do for a container.
 pub(super) const RICH: Network = Network::new(
@@ -96,11 +108,7 @@ pub(super) const NETWORKS: [Network; 10] = [
     ),
     Network::new("a bridge without addresses", "bridge", r#"{"macspoofchk":true}"#),
     Network {
-        node: &[
-            "ip link add br7 type bridge",
-            "ip address add 10.1.0.99/24 dev br7",
-            "ip link set br7 up",
-        ],
+        node: &["ip link add br7 type bridge", "ip address add 10.1.0.99/24 dev br7", "ip link set br7 up"],
         ..Network::new(
             "a bridge with a forced address",
             "bridge",

@@ -13,7 +13,10 @@ use crate::lab::{Call, Facts, Handle};
 pub(super) fn tests() -> Vec<Test> {
     let mut tests = vec![
         Test::new("removal: DEL works when there is no component of the plugin's type", without_a_component),
-        Test::new("removal: DEL works when called as weir with a type that has no component", with_another_type),
+        Test::new(
+            "removal: DEL works when called as weir with a type that has no component",
+            with_another_type,
+        ),
         Test::new("removal: DEL works when the component runs out of time", out_of_time),
         Test::new("removal: DEL works when the configuration has become invalid", with_a_bad_configuration),
         Test::new("removal: DEL works when the bridge was deleted", without_the_bridge),
@@ -23,11 +26,16 @@ pub(super) fn tests() -> Vec<Test> {
     ];
     for network in &NETWORKS {
         let name = network.name;
-        tests.push(Test::new(format!("removal: DEL works when the component traps on {name}"), || trapping(network)));
-        tests.push(Test::new(format!("removal: DEL works when the namespace is gone from {name}"), || gone(network)));
-        tests.push(Test::new(format!("removal: DEL works twice, with and without prevResult, on {name}"), || {
-            twice(network)
+        tests.push(Test::new(format!("removal: DEL works when the component traps on {name}"), || {
+            trapping(network)
         }));
+        tests.push(Test::new(format!("removal: DEL works when the namespace is gone from {name}"), || {
+            gone(network)
+        }));
+        tests.push(Test::new(
+            format!("removal: DEL works twice, with and without prevResult, on {name}"),
+            || twice(network),
+        ));
         tests.push(Test::new(format!("removal: a killed DEL can be repeated on {name}"), || killed(network)));
     }
     tests
@@ -123,7 +131,9 @@ fn at_the_same_time() -> anyhow::Result<()> {
     let (scene, before, _) = attached(&RICH, Handle::BindMount)?;
     std::thread::scope(|scope| {
         let calls: Vec<_> = (0..6).map(|_| scope.spawn(|| scene.del(0))).collect();
-        calls.into_iter().try_for_each(|call| call.join().unwrap_or_else(|cause| std::panic::resume_unwind(cause)))
+        calls
+            .into_iter()
+            .try_for_each(|call| call.join().unwrap_or_else(|cause| std::panic::resume_unwind(cause)))
     })?;
     scene.expect(&before, Allowed::Shared)
 }

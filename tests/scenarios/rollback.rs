@@ -4,7 +4,7 @@ use std::{panic, thread};
 
 use anyhow::{Context, ensure};
 
-use super::network::{NETWORKS, Network};
+use super::network::{NETWORKS, Network, RICH};
 use super::scene::{Allowed, Scene};
 use crate::Test;
 use crate::lab::Reply;
@@ -25,18 +25,26 @@ const SHORT_TIME: &str = "0.6";
 const AT_ONCE: usize = 8;
 
 pub(super) fn tests() -> Vec<Test> {
-    let mut tests = Vec::new();
+    let mut tests = vec![
+        Test::new("rollback: an ADD whose journal has no place changes nothing", no_journal),
+        Test::new("rollback: an ADD whose journal does not fit on the disk changes nothing", full_disk),
+    ];
     for network in &NETWORKS {
         let name = network.name;
         tests.push(Test::new(format!("rollback: a trap at any change leaves nothing of {name}"), || {
             trap_everywhere(network, false)
         }));
-        tests.push(Test::new(format!("rollback: a trap at any change leaves a neighbour alone on {name}"), || {
-            trap_everywhere(network, true)
-        }));
+        tests.push(Test::new(
+            format!("rollback: a trap at any change leaves a neighbour alone on {name}"),
+            || trap_everywhere(network, true),
+        ));
         tests.push(Test::new(format!("rollback: a deadline in mid-ADD leaves nothing of {name}"), || {
             stall(network)
         }));
+        tests.push(Test::new(
+            format!("rollback: a second ADD changes nothing of the first on {name}"),
+            || again(network),
+        ));
     }
     tests
 }
@@ -70,7 +78,9 @@ fn stall(network: &'static Network) -> anyhow::Result<()> {
                 Ok(())
             };
             let running: Vec<_> = some.iter().map(|fault| scope.spawn(move || one(fault))).collect();
-            running.into_iter().try_for_each(|run| run.join().unwrap_or_else(|cause| panic::resume_unwind(cause)))
+            running
+                .into_iter()
+                .try_for_each(|run| run.join().unwrap_or_else(|cause| panic::resume_unwind(cause)))
         })?;
     }
     Ok(())
@@ -114,4 +124,56 @@ fn disturb(network: &'static Network, fault: &str, has_neighbor: bool, code: u64
     scene.del(0)?;
     scene.expect(&before, allowed).context("after the DEL that follows")?;
     Ok(true)
+}
+
+/// ADD of what is attached already: refused, or done as before.
+fn again(network: &'static Network) -> anyhow::Result<()> {
+    let scene = Scene::new(network, 1)?;
+    let before = scene.state()?;
+    scene.add(0)?;
+    let attached = scene.settled_state()?;
+    let reply = scene.lab.run(&scene.call("ADD", 0))?;
+    let is_repeatable = network.plugin == "loopback";
+    ensure!(matches!(reply, Reply::Success(_)) == is_repeatable, "the second ADD: {reply:?}");
+    if is_repeatable {
+        // Its journal has grown, which does no harm.
+        scene.del(0)?;
+        return scene.expect(&before, Allowed::Shared);
+    }
+    scene.expect(&attached, Allowed::Marks)?;
+    scene.del(0)?;
+    scene.expect(&before, Allowed::Shared)
+}
+
+fn no_journal() -> anyhow::Result<()> {
+    let scene = Scene::new(&RICH, 1)?;
+    let before = scene.state()?;
+    let call = scene.call("ADD", 0).variable("WEIR_STATE_DIR", "/dev/null");
+    let error = scene.lab.run(&call)?.failure()?;
+    ensure!(
+        error.text.contains("journal") && error.text.contains("/dev/null"),
+        "the error is {}",
+        error.text
+    );
+    scene.expect(&before, Allowed::Shared)
+}
+
+fn full_disk() -> anyhow::Result<()> {
+    let scene = Scene::new(&RICH, 1)?;
+    let before = scene.state()?;
+    let place = scene.lab.path("weir").display().to_string();
+    // The first journal has a place, so that its directory is there.
+    scene.lab.on_node(&format!("mount -t tmpfs -o size=64k tmpfs {place}"))?;
+    scene.add(0)?;
+    scene.del(0)?;
+    let fill = format!("dd if=/dev/zero of={place}/full bs=1k count=128");
+    ensure!(scene.lab.on_node(&fill).is_err(), "the disk is not full");
+    let error = scene.lab.run(&scene.call("ADD", 0))?.failure()?;
+    ensure!(error.text.contains("journal"), "the error is {}", error.text);
+    scene.expect(&before, Allowed::Shared)?;
+    scene.del(0)?;
+    scene.lab.on_node(&format!("rm {place}/full"))?;
+    scene.add(0)?;
+    scene.del(0)?;
+    scene.expect(&before, Allowed::Shared)
 }

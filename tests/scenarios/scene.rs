@@ -123,7 +123,11 @@ impl Scene {
     pub(super) fn survive(&self, call: &Call) -> anyhow::Result<Option<Reply>> {
         use std::os::unix::process::ExitStatusExt;
         let output = self.lab.node.enter(|| call.program().run())?;
-        if output.status.signal() == Some(nix::libc::SIGKILL) { Ok(None) } else { Reply::read(&output).map(Some) }
+        if output.status.signal() == Some(nix::libc::SIGKILL) {
+            Ok(None)
+        } else {
+            Reply::read(&output).map(Some)
+        }
     }
 
     /// Destroys a container with its namespace, as a runtime or a crash does.
@@ -177,10 +181,14 @@ impl Scene {
         // What ended containers had is gone with them.
         let lives = |key: &str| {
             let owner = key.split('/').next().unwrap_or_default();
-            ["node", "leases", "journal", "nft"].contains(&owner) || self.lab.containers.iter().any(|c| c.id == owner)
+            ["node", "leases", "journal", "nft"].contains(&owner)
+                || self.lab.containers.iter().any(|c| c.id == owner)
         };
-        let before: Facts =
-            before.iter().filter(|(key, _)| lives(key)).map(|(key, value)| (key.clone(), value.clone())).collect();
+        let before: Facts = before
+            .iter()
+            .filter(|(key, _)| lives(key))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
         let is_allowed = |change: &String| match allowed {
             Allowed::Shared => is_shared(change),
             Allowed::Marks => is_mark(change),
@@ -195,7 +203,8 @@ impl Scene {
             }
             if Instant::now() > deadline {
                 let (some, more) = left.split_at(left.len().min(SHOWN));
-                let more = if more.is_empty() { String::new() } else { format!("\n  and {} more", more.len()) };
+                let more =
+                    if more.is_empty() { String::new() } else { format!("\n  and {} more", more.len()) };
                 bail!("this is not as it was before:\n  {}{more}", some.join("\n  "));
             }
             thread::sleep(Duration::from_millis(50));
@@ -204,7 +213,9 @@ impl Scene {
 
     fn is_setting(&self, change: &str) -> bool {
         self.lab.containers.iter().any(|container| {
-            ["sysctl/", "link/lo/", "route/"].iter().any(|part| change.contains(&format!(" {}/{part}", container.id)))
+            ["sysctl/", "link/lo/", "route/"]
+                .iter()
+                .any(|part| change.contains(&format!(" {}/{part}", container.id)))
         })
     }
 

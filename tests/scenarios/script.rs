@@ -62,7 +62,11 @@ impl Script {
 }
 
 /// A node whose bridge asks the script `name`.
-pub(super) fn scene_with(network: &'static Network, name: &str, body: &str) -> anyhow::Result<(Scene, Script)> {
+pub(super) fn scene_with(
+    network: &'static Network,
+    name: &str,
+    body: &str,
+) -> anyhow::Result<(Scene, Script)> {
     let mut scene = Scene::new(network, 1)?;
     scene.config["ipam"] = serde_json::json!({"type": name, "key": ["kept", {"as": "it is"}]});
     let script = Script::new(&scene, name, body)?;

@@ -56,7 +56,10 @@ fn with_ranges(ranges: Value, containers: usize) -> anyhow::Result<Scene> {
 }
 
 fn exhausted() -> anyhow::Result<()> {
-    let scene = with_ranges(json!([[{"subnet": "10.1.0.0/29", "rangeStart": "10.1.0.2", "rangeEnd": "10.1.0.3"}]]), 3)?;
+    let scene = with_ranges(
+        json!([[{"subnet": "10.1.0.0/29", "rangeStart": "10.1.0.2", "rangeEnd": "10.1.0.3"}]]),
+        3,
+    )?;
     scene.add(0)?;
     status(&scene)?.silence()?;
     scene.add(1)?;

@@ -20,7 +20,6 @@ const BATCH: u32 = 100;
 /// Containers that runtimes work on at the same time.
 const WORKERS: usize = 4;
 
-
 pub(super) fn tests() -> Vec<Test> {
     vec![Test::new("storm: calls that are killed at random moments leave nothing behind", || storm(&RICH))]
 }
@@ -61,7 +60,9 @@ fn storm(network: &'static Network) -> anyhow::Result<()> {
         }
         kills += rage(&scene, seed + batch, usual).with_context(|| format!("seed {seed}, batch {batch}"))?;
         clean_up(&scene, batch).with_context(|| format!("seed {seed}, batch {batch}, {kills} kills"))?;
-        scene.expect(&before, Allowed::Shared).with_context(|| format!("seed {seed}, after {kills} kills"))?;
+        scene
+            .expect(&before, Allowed::Shared)
+            .with_context(|| format!("seed {seed}, after {kills} kills"))?;
     }
     Ok(())
 }

@@ -10,23 +10,42 @@ use crate::lab::{Lab, Plugins, changes, line, require};
 
 pub(super) fn tests() -> Vec<Test> {
     let good = [
-        ("a bridge of both families", r#"{"cniVersion":"1.1.0","name":"t","type":"bridge","isDefaultGateway":true,
+        (
+            "a bridge of both families",
+            r#"{"cniVersion":"1.1.0","name":"t","type":"bridge","isDefaultGateway":true,
             "ipMasq":true,"macspoofchk":true,"ipam":{"type":"host-local",
-            "ranges":[[{"subnet":"10.1.0.0/24"}],[{"subnet":"fd00:1::/64"}]]}}"#),
-        ("a point-to-point link", r#"{"cniVersion":"1.0.0","name":"t","type":"ptp","ipMasq":true,"ipam":{"type":"host-local",
-            "subnet":"10.1.0.0/24","routes":[{"dst":"0.0.0.0/0"}]}}"#),
-        ("a list of plugins", r#"{"cniVersion":"0.4.0","name":"t","plugins":[{"type":"bridge","isGateway":true,
-            "ipam":{"type":"host-local","subnet":"10.1.0.0/24"}},{"type":"loopback"}]}"#),
+            "ranges":[[{"subnet":"10.1.0.0/24"}],[{"subnet":"fd00:1::/64"}]]}}"#,
+        ),
+        (
+            "a point-to-point link",
+            r#"{"cniVersion":"1.0.0","name":"t","type":"ptp","ipMasq":true,"ipam":{"type":"host-local",
+            "subnet":"10.1.0.0/24","routes":[{"dst":"0.0.0.0/0"}]}}"#,
+        ),
+        (
+            "a list of plugins",
+            r#"{"cniVersion":"0.4.0","name":"t","plugins":[{"type":"bridge","isGateway":true,
+            "ipam":{"type":"host-local","subnet":"10.1.0.0/24"}},{"type":"loopback"}]}"#,
+        ),
         ("a network without addresses", r#"{"cniVersion":"1.0.0","name":"t","type":"bridge"}"#),
-        ("the lowest version", r#"{"cniVersion":"0.1.0","name":"t","type":"bridge","isGateway":true,
-            "ipam":{"type":"host-local","subnet":"10.1.0.0/24"}}"#),
+        (
+            "the lowest version",
+            r#"{"cniVersion":"0.1.0","name":"t","type":"bridge","isGateway":true,
+            "ipam":{"type":"host-local","subnet":"10.1.0.0/24"}}"#,
+        ),
     ];
     let bad = [
         ("an unknown plugin", r#"{"cniVersion":"1.0.0","name":"t","type":"absent"}"#, "absent"),
-        ("a bad subnet", r#"{"cniVersion":"1.0.0","name":"t","type":"bridge","ipam":{"type":"host-local","subnet":"10.1.0.0/33"}}"#,
-            "10.1.0.0/33"),
-        ("a pool for one", r#"{"cniVersion":"1.0.0","name":"t","type":"bridge","ipam":{"type":"host-local",
-            "subnet":"10.1.0.0/24","rangeEnd":"10.1.0.2"}}"#, "no IP addresses available"),
+        (
+            "a bad subnet",
+            r#"{"cniVersion":"1.0.0","name":"t","type":"bridge","ipam":{"type":"host-local","subnet":"10.1.0.0/33"}}"#,
+            "10.1.0.0/33",
+        ),
+        (
+            "a pool for one",
+            r#"{"cniVersion":"1.0.0","name":"t","type":"bridge","ipam":{"type":"host-local",
+            "subnet":"10.1.0.0/24","rangeEnd":"10.1.0.2"}}"#,
+            "no IP addresses available",
+        ),
         ("no JSON", "{", "JSON"),
     ];
     let mut tests = vec![
@@ -72,7 +91,9 @@ fn works(config: Option<&str>) -> anyhow::Result<()> {
     ensure!(success && !text.contains("FAIL"), "it failed: {text}");
     ensure!(text.contains("Everything worked."), "it does not say so: {text}");
     if config.is_none() {
-        for fact in ["one pings two (10.244.0.3)", "gateway (10.244.0.1)", "which sees the node's address", "stays"] {
+        for fact in
+            ["one pings two (10.244.0.3)", "gateway (10.244.0.1)", "which sees the node's address", "stays"]
+        {
             ensure!(text.contains(fact), "it does not say {fact:?}: {text}");
         }
     }

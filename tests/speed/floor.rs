@@ -23,8 +23,8 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use nix::sched::{CloneFlags, setns};
 
-use crate::lab::{Handle, Lab, Plugins};
 use super::measure::{self, Cost};
+use crate::lab::{Handle, Lab, Plugins};
 
 const BRIDGE: &str = "cni0";
 

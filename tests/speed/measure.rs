@@ -57,7 +57,9 @@ impl Samples {
     /// the median.
     pub(super) fn noise(&self) -> f64 {
         let values = self.sorted(|cost| cost.wall);
-        let at = |quarter: usize| values.get(values.len() * quarter / 4).copied().unwrap_or_default().as_secs_f64();
+        let at = |quarter: usize| {
+            values.get(values.len() * quarter / 4).copied().unwrap_or_default().as_secs_f64()
+        };
         (at(3) - at(1)) / 2.0 / at(2)
     }
 }

@@ -16,7 +16,8 @@ pub(super) struct Report {
 impl Report {
     /// Adds a comparison, and prints it right away for the impatient.
     pub(super) fn compare(&mut self, name: &str, weir: &Samples, native: &Samples, floor: Option<&Samples>) {
-        let ratio = |one: Duration, other: Duration| format!("{:.2}", one.as_secs_f64() / other.as_secs_f64());
+        let ratio =
+            |one: Duration, other: Duration| format!("{:.2}", one.as_secs_f64() / other.as_secs_f64());
         let row = [
             name.to_owned(),
             weir.len().to_string(),

@@ -50,22 +50,24 @@ impl addresses::Host for Session {
     fn add(&mut self, link: Resource<LinkHandle>, prefix: IpPrefix) -> Served<Result<(), NetError>> {
         let link = self.link_of(&link)?;
         let Some(prefix) = wit::prefix(prefix) else { return Ok(Err(bad_prefix(prefix))) };
-        let inverse = link.inverse(|side, name| Inverse::RemoveAddress { side, name, prefix: prefix.to_string() });
+        let inverse =
+            link.inverse(|side, name| Inverse::RemoveAddress { side, name, prefix: prefix.to_string() });
         let object = format!("{prefix} to {}", link.name);
-        let added = self
-            .call
-            .change(self.plugin, "add-address", object, inverse, || link.netns.add_address(link.index, prefix))?;
+        let added = self.call.change(self.plugin, "add-address", object, inverse, || {
+            link.netns.add_address(link.index, prefix)
+        })?;
         Ok(added.map_err(net_error))
     }
 
     fn remove(&mut self, link: Resource<LinkHandle>, prefix: IpPrefix) -> Served<Result<(), NetError>> {
         let link = self.link_of(&link)?;
         let Some(prefix) = wit::prefix(prefix) else { return Ok(Err(bad_prefix(prefix))) };
-        let inverse = link.inverse(|side, name| Inverse::RestoreAddress { side, name, prefix: prefix.to_string() });
+        let inverse =
+            link.inverse(|side, name| Inverse::RestoreAddress { side, name, prefix: prefix.to_string() });
         let object = format!("{prefix} from {}", link.name);
-        let removed = self
-            .call
-            .change(self.plugin, "remove-address", object, inverse, || link.netns.remove_address(link.index, prefix))?;
+        let removed = self.call.change(self.plugin, "remove-address", object, inverse, || {
+            link.netns.remove_address(link.index, prefix)
+        })?;
         Ok(removed.map_err(net_error))
     }
 

@@ -26,10 +26,13 @@ impl files::Host for Session {
 fn read(path: &str) -> Result<String, FileError> {
     let io = |reason: String| FileError::Io(format!("read {path}: {reason}"));
     // Without O_NONBLOCK, opening a fifo would wait for its writer.
-    let file = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path).map_err(|error| match error.kind() {
-        ErrorKind::NotFound => FileError::NotFound(format!("read {path}: it does not exist")),
-        _ => io(error.to_string()),
-    })?;
+    let file =
+        OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path).map_err(|error| {
+            match error.kind() {
+                ErrorKind::NotFound => FileError::NotFound(format!("read {path}: it does not exist")),
+                _ => io(error.to_string()),
+            }
+        })?;
     if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
         return Err(io("it is not a regular file".to_owned()));
     }

@@ -42,7 +42,9 @@ impl guards::Host for Session {
             if let Err(failure) = removed {
                 return Ok(Err(failure_to_net_error(failure)));
             }
-            self.call.settle(|inverse| matches!(inverse, Inverse::RemoveGuard { port: other, .. } if *other == port));
+            self.call.settle(
+                |inverse| matches!(inverse, Inverse::RemoveGuard { port: other, .. } if *other == port),
+            );
         }
         Ok(Ok(()))
     }
@@ -67,7 +69,11 @@ impl Session {
             None => {
                 let owner = self.call.key.name();
                 let all = self.call.node.firewall(|firewall| firewall.guard_owners())?;
-                Ok(all.into_iter().filter(|(tag, ..)| *tag == owner).map(|(_, port, mac)| (port, mac)).collect())
+                Ok(all
+                    .into_iter()
+                    .filter(|(tag, ..)| *tag == owner)
+                    .map(|(_, port, mac)| (port, mac))
+                    .collect())
             }
         }
     }

@@ -54,8 +54,8 @@ impl Session {
             return Ok(Err(values::cni_error(failure)));
         };
         let Some(bundled) = catalog::find(&kind) else { return self.ask_program(&kind, command) };
-        let answer = IpamPlugin::start(&self.engine, bundled, &self.call)
-            .and_then(|mut plugin| plugin.run(command));
+        let answer =
+            IpamPlugin::start(&self.engine, bundled, &self.call).and_then(|mut plugin| plugin.run(command));
         match answer {
             Ok(result) => Ok(Ok(result)),
             // What ends the whole call ends the asking plugin too.
@@ -79,14 +79,15 @@ impl Session {
             plugin: kind.to_owned(),
             path: request.environment.path.clone(),
         });
-        let done = call.change(self.plugin, "delegate", format!("{kind} {}", command.as_str()), inverse, || {
-            let result = delegate.run(command);
-            // A program that fails may have done half of its work.
-            if command == Command::Add && result.is_err() {
-                let _ = delegate.run(Command::Del);
-            }
-            result
-        })?;
+        let done =
+            call.change(self.plugin, "delegate", format!("{kind} {}", command.as_str()), inverse, || {
+                let result = delegate.run(command);
+                // A program that fails may have done half of its work.
+                if command == Command::Add && result.is_err() {
+                    let _ = delegate.run(Command::Del);
+                }
+                result
+            })?;
         if command == Command::Del && done.is_ok() {
             call.settle(|inverse| matches!(inverse, Inverse::DelegateDel { plugin, .. } if plugin == kind));
         }

@@ -149,7 +149,9 @@ impl leases::HostPool for Session {
             Err(error) => return Ok(Err(error)),
         };
         let skip: Vec<_> = skip.into_iter().map(wit::ip).collect();
-        let count = |pool: &mut Pool| pool.usage(&ranges, &skip).map(|usage| Usage { total: usage.total, used: usage.used });
+        let count = |pool: &mut Pool| {
+            pool.usage(&ranges, &skip).map(|usage| Usage { total: usage.total, used: usage.used })
+        };
         self.call.check_time()?;
         match &mut self.table.get_mut(&pool)?.pool {
             Some(pool) => Ok(count(pool).map_err(store_error)),

@@ -1,26 +1,17 @@
-//! `weir:net/links`: namespaces and links.
+//! `weir:net/links`: links.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use wasmtime::component::Resource;
 
-use super::ambient::random_bytes;
-use crate::call::{Call, Served, Stop};
+use crate::call::{Call, Served};
 use crate::failure::Failure;
 use crate::journal::{Inverse, Side};
-use crate::netlink::{BridgeSpec, LinkState, NetlinkError, Netns, OperState, PortFlags, VethEnd};
-use crate::request::NAME_LIMIT;
+use crate::netlink::{LinkState, NetlinkError, Netns, OperState, PortFlags};
 use crate::session::Session;
-use crate::wit::weir::net::links::{self, BridgeOptions, LinkInfo, PortOptions, VlanRange};
-use crate::wit::weir::net::types::{self, IpFamily, KernelError, MacAddress, NetError};
-
-/// A namespace in the hands of a plugin.
-#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
-pub struct NetnsHandle {
-    pub(super) netns: Arc<Netns>,
-    pub(super) side: Side,
-}
+use crate::wit::weir::net::links::{self, LinkInfo, PortOptions, VlanRange};
+use crate::wit::weir::net::types::{self, KernelError, MacAddress, NetError};
 
 /// A link in the hands of a plugin.
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
@@ -52,7 +43,13 @@ impl Session {
         Ok(self.table.get(handle)?)
     }
 
-    fn push_link(&mut self, netns: Arc<Netns>, side: Side, link: LinkState, is_own: bool) -> Served<Resource<LinkHandle>> {
+    pub(super) fn push_link(
+        &mut self,
+        netns: Arc<Netns>,
+        side: Side,
+        link: LinkState,
+        is_own: bool,
+    ) -> Served<Resource<LinkHandle>> {
         let LinkState { index, name, kind, .. } = link;
         Ok(self.table.push(LinkHandle { netns, side, index, name, kind, is_own })?)
     }
@@ -79,180 +76,9 @@ impl Session {
             return Ok(Err(net_error(error)));
         }
         let object = format!("{}{what}", link.name);
-        let done = self.call.change(self.plugin, operation, object, inverse, || work(&link.netns, link.index))?;
+        let done =
+            self.call.change(self.plugin, operation, object, inverse, || work(&link.netns, link.index))?;
         Ok(done.map_err(net_error))
-    }
-}
-
-impl links::Host for Session {
-    fn host(&mut self) -> Served<Result<Resource<NetnsHandle>, NetError>> {
-        let netns = self.call.node.host().map_err(Stop)?;
-        Ok(Ok(self.table.push(NetnsHandle { netns, side: Side::Host })?))
-    }
-
-    fn container(&mut self) -> Served<Result<Resource<NetnsHandle>, NetError>> {
-        match self.call.node.container().map_err(Stop)? {
-            Some(netns) => Ok(Ok(self.table.push(NetnsHandle { netns, side: Side::Container })?)),
-            None => Ok(Err(NetError::NotFound("the container namespace does not exist any more".to_owned()))),
-        }
-    }
-}
-
-impl links::HostNetns for Session {
-    fn link(
-        &mut self,
-        netns: Resource<NetnsHandle>,
-        name: String,
-    ) -> Served<Result<Resource<LinkHandle>, NetError>> {
-        self.call.check_time()?;
-        if let Err(error) = check_name(&name) {
-            return Ok(Err(error));
-        }
-        let NetnsHandle { netns, side } = self.table.get(&netns)?;
-        let (netns, side) = (Arc::clone(netns), *side);
-        match netns.link_by_name(&name) {
-            Ok(link) => Ok(Ok(self.push_link(netns, side, link, false)?)),
-            Err(error) => Ok(Err(net_error(error))),
-        }
-    }
-
-    fn create_veth(
-        &mut self,
-        netns: Resource<NetnsHandle>,
-        near: links::VethEnd,
-        far: links::VethEnd,
-        peer_netns: Resource<NetnsHandle>,
-        mtu: u32,
-        controller: Option<Resource<LinkHandle>>,
-    ) -> Served<Result<(Resource<LinkHandle>, Resource<LinkHandle>), NetError>> {
-        for name in [&near.name, &far.name] {
-            if let Err(error) = check_name(name) {
-                return Ok(Err(error));
-            }
-        }
-        let (here, side) = self.netns_of(&netns)?;
-        let (there, far_side) = self.netns_of(&peer_netns)?;
-        let controller = match controller.map(|bridge| self.index_in(&bridge, side)).transpose()?.transpose() {
-            Ok(controller) => controller,
-            Err(error) => return Ok(Err(error)),
-        };
-        // The way back deletes by name, so nothing may have that name before.
-        match here.link_by_name(&near.name) {
-            Err(error) if error.is_absent() => {}
-            Err(error) => return Ok(Err(net_error(error))),
-            Ok(_) => return Ok(Err(NetError::AlreadyExists(format!(
-                "create veth pair {}: a link of that name exists already in {}",
-                near.name,
-                here.label()
-            )))),
-        }
-        let inverse = Inverse::DeleteLink { side, name: near.name.clone(), kind: "veth".to_owned() };
-        let object = format!("{} and {} in {}", near.name, far.name, there.label());
-        let (near, far) = (veth_end(near), veth_end(far));
-        let made = self.call.change(self.plugin, "create-veth", object, Some(inverse), || {
-            here.create_veth(&near, &far, &there, mtu, controller)
-        })?;
-        match made {
-            Ok((near, far)) => {
-                let near = self.push_link(here, side, near, true)?;
-                let far = self.push_link(there, far_side, far, true)?;
-                Ok(Ok((near, far)))
-            }
-            Err(error) => Ok(Err(net_error(error))),
-        }
-    }
-
-    fn create_shared_veth(
-        &mut self,
-        netns: Resource<NetnsHandle>,
-        port: links::VethEnd,
-        own: links::VethEnd,
-        mtu: u32,
-        bridge: Resource<LinkHandle>,
-    ) -> Served<Result<(Resource<LinkHandle>, Resource<LinkHandle>), NetError>> {
-        for name in [&port.name, &own.name] {
-            if let Err(error) = check_name(name) {
-                return Ok(Err(error));
-            }
-        }
-        let (netns, side) = self.netns_of(&netns)?;
-        let bridge = match self.index_in(&bridge, side)? {
-            Ok(bridge) => bridge,
-            Err(error) => return Ok(Err(error)),
-        };
-        let object = format!("{} and {}", port.name, own.name);
-        let (port, own) = (veth_end(port), veth_end(own));
-        let made = self.call.change(self.plugin, "create-shared-veth", object, None, || {
-            netns.create_veth(&port, &own, &netns, mtu, Some(bridge))
-        })?;
-        match made {
-            Ok((port, own)) => {
-                let port = self.push_link(Arc::clone(&netns), side, port, true)?;
-                let own = self.push_link(netns, side, own, true)?;
-                Ok(Ok((port, own)))
-            }
-            Err(error) => Ok(Err(net_error(error))),
-        }
-    }
-
-    fn create_bridge(
-        &mut self,
-        netns: Resource<NetnsHandle>,
-        options: BridgeOptions,
-    ) -> Served<Result<Resource<LinkHandle>, NetError>> {
-        if let Err(error) = check_name(&options.name) {
-            return Ok(Err(error));
-        }
-        let (netns, side) = self.netns_of(&netns)?;
-        let bridge = BridgeSpec {
-            mac: random_mac()?,
-            name: options.name,
-            mtu: options.mtu,
-            vlan_filtering: options.vlan_filtering,
-            default_vlan: options.default_vlan,
-        };
-        let made = self
-            .call
-            .change(self.plugin, "create-bridge", bridge.name.as_str(), None, || netns.create_bridge(&bridge))?;
-        match made {
-            Ok(link) => Ok(Ok(self.push_link(netns, side, link, false)?)),
-            Err(error) => Ok(Err(net_error(error))),
-        }
-    }
-
-    fn enable_forwarding(
-        &mut self,
-        netns: Resource<NetnsHandle>,
-        family: IpFamily,
-    ) -> Served<Result<(), NetError>> {
-        self.call.check_time()?;
-        let (netns, _) = self.netns_of(&netns)?;
-        let (is_ipv4, path) = match family {
-            IpFamily::Ipv4 => (true, "ip_forward"),
-            IpFamily::Ipv6 => (false, "conf/all/forwarding"),
-        };
-        // Writing it again makes the kernel walk over all links.
-        match netns.sysctl(is_ipv4, path) {
-            Ok(value) if value == "1" => return Ok(Ok(())),
-            Ok(_) => {}
-            Err(error) => return Ok(Err(net_error(error))),
-        }
-        let done = self
-            .call
-            .change(self.plugin, "enable-forwarding", path, None, || netns.set_sysctl(is_ipv4, path, "1"))?;
-        Ok(done.map_err(net_error))
-    }
-
-    fn drop(&mut self, netns: Resource<NetnsHandle>) -> Served<()> {
-        self.table.delete(netns)?;
-        Ok(())
-    }
-}
-
-impl Session {
-    fn netns_of(&self, handle: &Resource<NetnsHandle>) -> Served<(Arc<Netns>, Side)> {
-        let NetnsHandle { netns, side } = self.table.get(handle)?;
-        Ok((Arc::clone(netns), *side))
     }
 }
 
@@ -264,7 +90,8 @@ impl links::HostLink for Session {
     }
 
     fn set_up(&mut self, link: Resource<LinkHandle>, up: bool) -> Served<Result<(), NetError>> {
-        let denied = if up { self.own_or_bridge(&link, "set up")? } else { self.own_only(&link, "set down")? };
+        let denied =
+            if up { self.own_or_bridge(&link, "set up")? } else { self.own_only(&link, "set down")? };
         if let Some(denied) = denied {
             return Ok(Err(denied));
         }
@@ -286,7 +113,9 @@ impl links::HostLink for Session {
             &link,
             "set-mtu",
             &format!(" to {mtu}"),
-            |netns, index, side, name| Ok(Inverse::SetMtu { side, name, mtu: netns.link_by_index(index)?.mtu }),
+            |netns, index, side, name| {
+                Ok(Inverse::SetMtu { side, name, mtu: netns.link_by_index(index)?.mtu })
+            },
             |netns, index| netns.set_mtu(index, mtu),
         )
     }
@@ -357,7 +186,11 @@ impl links::HostLink for Session {
         self.change_own(&link, "set-vlan-filtering", "", |netns, index| netns.set_vlan_filtering(index, on))
     }
 
-    fn add_vlans(&mut self, link: Resource<LinkHandle>, vlans: Vec<VlanRange>) -> Served<Result<(), NetError>> {
+    fn add_vlans(
+        &mut self,
+        link: Resource<LinkHandle>,
+        vlans: Vec<VlanRange>,
+    ) -> Served<Result<(), NetError>> {
         if let Some(denied) = self.own_only(&link, "change the VLANs of")? {
             return Ok(Err(denied));
         }
@@ -365,7 +198,11 @@ impl links::HostLink for Session {
         self.change_own(&link, "add-vlans", "", |netns, index| netns.add_vlans(index, &vlans))
     }
 
-    fn remove_vlans(&mut self, link: Resource<LinkHandle>, vlans: Vec<VlanRange>) -> Served<Result<(), NetError>> {
+    fn remove_vlans(
+        &mut self,
+        link: Resource<LinkHandle>,
+        vlans: Vec<VlanRange>,
+    ) -> Served<Result<(), NetError>> {
         if let Some(denied) = self.own_only(&link, "change the VLANs of")? {
             return Ok(Err(denied));
         }
@@ -394,7 +231,10 @@ impl links::HostLink for Session {
         let timeout = Duration::from_millis(timeout.into()).min(self.call.remaining());
         Ok(match link.netns.wait_until_up(link.index, timeout) {
             Ok(true) => Ok(()),
-            Ok(false) => Err(NetError::Busy(format!("wait for link {}: it is not operational after {timeout:?}", link.name))),
+            Ok(false) => Err(NetError::Busy(format!(
+                "wait for link {}: it is not operational after {timeout:?}",
+                link.name
+            ))),
             Err(error) => Err(net_error(error)),
         })
     }
@@ -427,7 +267,7 @@ impl links::HostLink for Session {
 
 impl Session {
     /// The index of a link, which means something in its own namespace only.
-    fn index_in(&self, link: &Resource<LinkHandle>, side: Side) -> Served<Result<u32, NetError>> {
+    pub(super) fn index_in(&self, link: &Resource<LinkHandle>, side: Side) -> Served<Result<u32, NetError>> {
         let link = self.link_of(link)?;
         if link.side == side {
             return Ok(Ok(link.index));
@@ -438,7 +278,11 @@ impl Session {
     /// The same, but bridges of the node, which attachments share, may be
     /// prepared for them.
     fn own_or_bridge(&self, link: &Resource<LinkHandle>, attempt: &str) -> Served<Option<NetError>> {
-        if self.link_of(link)?.kind.as_deref() == Some("bridge") { Ok(None) } else { self.own_only(link, attempt) }
+        if self.link_of(link)?.kind.as_deref() == Some("bridge") {
+            Ok(None)
+        } else {
+            self.own_only(link, attempt)
+        }
     }
 
     /// Refuses what may be done in the node's namespace only to links of this
@@ -464,7 +308,8 @@ impl Session {
     ) -> Served<Result<(), NetError>> {
         let link = self.link_of(handle)?;
         let object = format!("{}{what}", link.name);
-        let done = self.call.change(self.plugin, operation, object, None, || work(&link.netns, link.index))?;
+        let done =
+            self.call.change(self.plugin, operation, object, None, || work(&link.netns, link.index))?;
         Ok(done.map_err(net_error))
     }
 }
@@ -476,28 +321,6 @@ fn is_journaled(call: &Call, link: &LinkHandle) -> bool {
             matches!(inverse, Inverse::DeleteLink { side, name, .. } if *side == link.side && *name == link.name)
         })
     })
-}
-
-fn check_name(name: &str) -> Result<(), NetError> {
-    let is_good = !name.is_empty()
-        && name.len() <= NAME_LIMIT
-        && name != "."
-        && name != ".."
-        && !name.contains(|c: char| c == '/' || c == ':' || c == '%' || c.is_whitespace() || c.is_control());
-    if is_good { Ok(()) } else { Err(NetError::Invalid(format!("{name:?} is no name for a link"))) }
-}
-
-fn random_mac() -> Served<[u8; 6]> {
-    let bytes = random_bytes(6)?;
-    let mut mac = [0; 6];
-    mac.copy_from_slice(&bytes);
-    // Locally administered, for one station (IEEE 802, section 8.2).
-    mac[0] = (mac[0] & 0xfe) | 0x02;
-    Ok(mac)
-}
-
-fn veth_end(end: links::VethEnd) -> VethEnd {
-    VethEnd { name: end.name, mac: end.mac.map(mac_bytes), up: end.up }
 }
 
 fn vlan_ranges(vlans: Vec<VlanRange>) -> Vec<crate::netlink::VlanRange> {

@@ -17,7 +17,9 @@ impl masquerade::Host for Session {
         let source = wit::ip(entry.source);
         let direct = wit::prefix(entry.direct).and_then(Prefix::network);
         let Some(direct) = direct.filter(|direct| direct.addr().is_ipv4() == source.is_ipv4()) else {
-            return Ok(Err(NetError::Invalid(format!("masquerade {source}: its network is of another family"))));
+            return Ok(Err(NetError::Invalid(format!(
+                "masquerade {source}: its network is of another family"
+            ))));
         };
         let inverse = Inverse::RemoveMasquerade { source };
         let object = format!("{source} outside {direct}");
@@ -40,7 +42,9 @@ impl masquerade::Host for Session {
             if let Err(failure) = removed {
                 return Ok(Err(failure_to_net_error(failure)));
             }
-            self.call.settle(|inverse| matches!(inverse, Inverse::RemoveMasquerade { source: other } if *other == source));
+            self.call.settle(
+                |inverse| matches!(inverse, Inverse::RemoveMasquerade { source: other } if *other == source),
+            );
         }
         Ok(Ok(()))
     }

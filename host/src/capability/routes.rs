@@ -67,9 +67,9 @@ impl routes::Host for Session {
             Err(error) => return Ok(Err(error)),
         };
         let object = format!("{} out of {}", route.destination, link.name);
-        let removed = self
-            .call
-            .change(self.plugin, "remove-route", object, None, || link.netns.remove_route(link.index, &route))?;
+        let removed = self.call.change(self.plugin, "remove-route", object, None, || {
+            link.netns.remove_route(link.index, &route)
+        })?;
         Ok(removed.map_err(net_error))
     }
 }

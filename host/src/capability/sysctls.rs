@@ -11,7 +11,8 @@ use crate::wit::{IpFamily, NetError};
 
 /// The setting's path below `/proc/sys/net/ipv4` or `ipv6`.
 fn path(link: &LinkHandle, key: &str) -> Result<String, NetError> {
-    let is_key = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+    let is_key = !key.is_empty()
+        && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
     if !is_key {
         return Err(NetError::Invalid(format!("{key:?} is no setting of a link")));
     }
@@ -54,11 +55,13 @@ impl sysctls::Host for Session {
                 Ok(old) => old,
                 Err(error) => return Ok(Err(net_error(error))),
             };
-            inverse = link.inverse(|side, _| Inverse::RestoreSysctl { side, ipv4, path: path.clone(), value: old });
+            inverse =
+                link.inverse(|side, _| Inverse::RestoreSysctl { side, ipv4, path: path.clone(), value: old });
         }
         let object = format!("{path} to {value}");
-        let set =
-            self.call.change(self.plugin, "set-sysctl", object, inverse, || link.netns.set_sysctl(ipv4, &path, &value))?;
+        let set = self.call.change(self.plugin, "set-sysctl", object, inverse, || {
+            link.netns.set_sysctl(ipv4, &path, &value)
+        })?;
         Ok(set.map_err(net_error))
     }
 }

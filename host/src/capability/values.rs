@@ -37,7 +37,9 @@ pub(crate) fn cni_result(result: types::CniResult, netns: Option<&Path>) -> Resu
         })
         .collect::<Result<_, String>>()?;
     let result = ipam_result(types::IpamResult { ips, routes, dns })?;
-    if let Some(index) = result.ips.iter().filter_map(|ip| ip.interface).find(|&i| i as usize >= interfaces.len()) {
+    if let Some(index) =
+        result.ips.iter().filter_map(|ip| ip.interface).find(|&i| i as usize >= interfaces.len())
+    {
         return Err(format!("an address names interface {index} of {}", interfaces.len()));
     }
     Ok(CniResult { interfaces, ..result })
@@ -160,7 +162,9 @@ pub(super) fn to_ipam_result(result: &CniResult) -> types::IpamResult {
 
 /// Reads an error of a plugin.
 pub(crate) fn failure(error: types::CniError) -> Failure {
-    let clip = |text: String| text.chars().filter(|c| !c.is_control() || *c == '\n').take(TEXT_LIMIT).collect::<String>();
+    let clip = |text: String| {
+        text.chars().filter(|c| !c.is_control() || *c == '\n').take(TEXT_LIMIT).collect::<String>()
+    };
     Failure { code: error.code, message: clip(error.message), details: clip(error.details) }
 }
 

@@ -33,7 +33,8 @@ pub(super) fn run(conflist: Option<&Path>) -> Result<ExitCode> {
     };
     let chain = Chain::parse(&text)?;
     // Still outside of the namespaces, so that it is deleted at the end.
-    let directory = tempfile::Builder::new().prefix("weir-try-").tempdir().context("create a directory for the trial")?;
+    let directory =
+        tempfile::Builder::new().prefix("weir-try-").tempdir().context("create a directory for the trial")?;
     let node = Node::enter(directory.path(), &["one", "two"])?;
     let mut trial = Trial { chain, node, paths: Paths::below(directory.path()), report: Report::new() };
     trial.run()?;
@@ -99,7 +100,8 @@ impl Trial {
         for (title, shown) in [(title.clone(), true), (format!("{title} again"), false)] {
             let trace = Trace::default();
             let started = Instant::now();
-            let deleted = self.chain.run(Command::Del, (name, path.clone()), &self.paths, &trace, Some(result));
+            let deleted =
+                self.chain.run(Command::Del, (name, path.clone()), &self.paths, &trace, Some(result));
             if shown {
                 self.report.call(&title, started.elapsed(), &trace.take());
             }
@@ -129,7 +131,9 @@ impl Trial {
             }
         }
         let masqueraded = self.node.masqueraded()?;
-        for source in result.ips.iter().map(|ip| ip.address.address).filter(|source| masqueraded.contains(source)) {
+        for source in
+            result.ips.iter().map(|ip| ip.address.address).filter(|source| masqueraded.contains(source))
+        {
             let what = format!("one ({source}) reaches a host outside, which sees the node's address");
             self.report.probe(&what, probe::masqueraded(from, &self.node.outside, source));
         }

@@ -34,7 +34,14 @@ pub(crate) enum Inverse {
     /// Put an address back.
     RestoreAddress { side: Side, name: String, prefix: String },
     /// Remove a route out of a link that the attachment did not make.
-    RemoveRoute { side: Side, name: String, destination: String, gateway: Option<IpAddr>, table: Option<u32>, priority: Option<u32> },
+    RemoveRoute {
+        side: Side,
+        name: String,
+        destination: String,
+        gateway: Option<IpAddr>,
+        table: Option<u32>,
+        priority: Option<u32>,
+    },
     /// Put a setting of a link back.
     RestoreSysctl { side: Side, ipv4: bool, path: String, value: String },
     /// Release a lease.

@@ -47,7 +47,8 @@ impl Key {
     pub(crate) fn parse(name: &str) -> Option<Self> {
         let parts: Vec<&str> = name.split(':').collect();
         let [network, container_id, ifname, plugin] = parts[..] else { return None };
-        let [network, container_id, ifname, plugin] = [network, container_id, ifname, plugin].map(str::to_owned);
+        let [network, container_id, ifname, plugin] =
+            [network, container_id, ifname, plugin].map(str::to_owned);
         Some(Self { network, container_id, ifname, plugin })
     }
 }
@@ -310,7 +311,9 @@ pub(crate) fn list(directory: &Path) -> Result<Vec<String>, Failure> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(Failure::io(format!("read the journal's directory {}: {error}", directory.display()))),
+        Err(error) => {
+            return Err(Failure::io(format!("read the journal's directory {}: {error}", directory.display())));
+        }
     };
     let mut names: Vec<String> =
         entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
@@ -345,7 +348,10 @@ fn lock(path: &Path, create: bool, wait: Duration) -> Result<Option<File>, Failu
             Err(TryLockError::WouldBlock) => {
                 return Err(Failure::new(
                     code::TRY_AGAIN,
-                    format!("lock the journal {}: another call for this attachment is still running", path.display()),
+                    format!(
+                        "lock the journal {}: another call for this attachment is still running",
+                        path.display()
+                    ),
                 ));
             }
             Err(TryLockError::Error(error)) => return Err(broken(error)),

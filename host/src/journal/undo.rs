@@ -51,7 +51,9 @@ fn undo(inverse: &Inverse, journal: &Journal, node: &Node) -> Result<(), Failure
         Inverse::DeleteLink { side, name, kind } => with_link(node, *side, name, |netns, link| {
             if link.kind.as_deref() == Some(kind) { netns.remove_link(link.index) } else { Ok(()) }
         }),
-        Inverse::SetUp { side, name, up } => with_link(node, *side, name, |netns, link| netns.set_up(link.index, *up)),
+        Inverse::SetUp { side, name, up } => {
+            with_link(node, *side, name, |netns, link| netns.set_up(link.index, *up))
+        }
         Inverse::SetMtu { side, name, mtu } => {
             with_link(node, *side, name, |netns, link| netns.set_mtu(link.index, *mtu))
         }
@@ -62,7 +64,9 @@ fn undo(inverse: &Inverse, journal: &Journal, node: &Node) -> Result<(), Failure
             with_link(node, *side, name, |netns, link| netns.set_promiscuous(link.index, *on))
         }
         Inverse::RemoveAddress { side, name, prefix } => match prefix.parse() {
-            Ok(prefix) => with_link(node, *side, name, |netns, link| netns.remove_address(link.index, prefix)),
+            Ok(prefix) => {
+                with_link(node, *side, name, |netns, link| netns.remove_address(link.index, prefix))
+            }
             Err(reason) => Err(Failure::io(format!("read the journal: {reason}"))),
         },
         Inverse::RestoreAddress { side, name, prefix } => match prefix.parse() {
@@ -73,7 +77,9 @@ fn undo(inverse: &Inverse, journal: &Journal, node: &Node) -> Result<(), Failure
         },
         Inverse::RemoveRoute { side, name, destination, gateway, table, priority } => {
             let route = RouteSpec {
-                destination: destination.parse().map_err(|reason| Failure::io(format!("read the journal: {reason}")))?,
+                destination: destination
+                    .parse()
+                    .map_err(|reason| Failure::io(format!("read the journal: {reason}")))?,
                 gateway: *gateway,
                 source: None,
                 // RT_SCOPE_NOWHERE matches any scope.

@@ -274,10 +274,15 @@ impl LeaseDirectory {
     pub(super) fn last_reserved(&self, set: u32) -> Result<Option<IpAddr>, LeaseError> {
         let name = format!("last_reserved_ip.{set}");
         let mut text = String::new();
-        let read = self.dir.open_with(&name, plain().read(true)).and_then(|file| file.take(64).read_to_string(&mut text));
+        let read = self
+            .dir
+            .open_with(&name, plain().read(true))
+            .and_then(|file| file.take(64).read_to_string(&mut text));
         match read {
             Ok(_) => Ok(text.trim().parse().ok()),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => Ok(None),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
+                Ok(None)
+            }
             Err(error) => Err(self.failed("read the last reserved address", &name, error)),
         }
     }
@@ -328,7 +333,11 @@ impl LeaseDirectory {
 
     fn failed(&self, action: &'static str, name: &str, source: impl Into<io::Error>) -> LeaseError {
         let path: &Path = &self.path;
-        LeaseError::io(action, if name.is_empty() { path.to_owned() } else { path.join(name) }.as_path(), source)
+        LeaseError::io(
+            action,
+            if name.is_empty() { path.to_owned() } else { path.join(name) }.as_path(),
+            source,
+        )
     }
 }
 

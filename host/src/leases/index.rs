@@ -61,7 +61,9 @@ impl Index {
         if header != index.header(stamp) || !slots.is_power_of_two() || used >= slots {
             return Err(damaged("it describes another state"));
         }
-        if Some(index.file.metadata()?.size()) != slots.checked_mul(SIZE as u64).map(|size| size + HEADER as u64) {
+        if Some(index.file.metadata()?.size())
+            != slots.checked_mul(SIZE as u64).map(|size| size + HEADER as u64)
+        {
             return Err(damaged("its size is wrong"));
         }
         Ok(index)
@@ -193,7 +195,13 @@ impl Index {
         Ok(())
     }
 
-    fn write(dir: Dir, name: String, boot: [u8; 16], salt: u64, leases: &[(u64, IpAddr)]) -> io::Result<Self> {
+    fn write(
+        dir: Dir,
+        name: String,
+        boot: [u8; 16],
+        salt: u64,
+        leases: &[(u64, IpAddr)],
+    ) -> io::Result<Self> {
         // At most a third full, so that the next resize is far away.
         let slots = (leases.len() as u64 * 3).next_power_of_two().max(MIN_SLOTS);
         let count = usize::try_from(slots).map_err(io::Error::other)?;
@@ -264,7 +272,9 @@ pub(super) fn file_name(location: &Location) -> String {
 /// The hash of a record; none if no owner can have it.
 fn key(salt: u64, record: &Record) -> Option<u64> {
     match record {
-        Record::Attachment(owner) => Some(hash(salt, &[owner.container_id.as_bytes(), owner.ifname.as_bytes()])),
+        Record::Attachment(owner) => {
+            Some(hash(salt, &[owner.container_id.as_bytes(), owner.ifname.as_bytes()]))
+        }
         Record::Container(id) => Some(hash(salt, &[id.as_bytes()])),
         Record::Torn | Record::Foreign => None,
     }

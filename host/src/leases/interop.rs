@@ -13,12 +13,16 @@ use super::{AddressRange, Pool};
 
 /// The reference plugin, from `CNI_REFERENCE` or where distributions put it.
 fn reference() -> Option<PathBuf> {
-    let directory = std::env::var_os("CNI_REFERENCE").map_or_else(|| PathBuf::from("/usr/lib/cni"), PathBuf::from);
+    let directory =
+        std::env::var_os("CNI_REFERENCE").map_or_else(|| PathBuf::from("/usr/lib/cni"), PathBuf::from);
     let plugin = directory.join("host-local");
     if plugin.exists() {
         return Some(plugin);
     }
-    println!("skipped: {} does not exist; set CNI_REFERENCE to the directory of the reference plugins", plugin.display());
+    println!(
+        "skipped: {} does not exist; set CNI_REFERENCE to the directory of the reference plugins",
+        plugin.display()
+    );
     None
 }
 
@@ -34,7 +38,12 @@ fn call(node: &Node, plugin: &PathBuf, command: &str, id: &str) -> Result<Option
     });
     let mut child = Command::new(plugin)
         .env_clear()
-        .envs([("CNI_COMMAND", command), ("CNI_CONTAINERID", id), ("CNI_NETNS", "/none"), ("CNI_IFNAME", "eth0")])
+        .envs([
+            ("CNI_COMMAND", command),
+            ("CNI_CONTAINERID", id),
+            ("CNI_NETNS", "/none"),
+            ("CNI_IFNAME", "eth0"),
+        ])
         .env("CNI_PATH", plugin.parent().unwrap())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -67,7 +76,10 @@ fn each_goes_on_where_the_other_stopped() {
     let Some(plugin) = reference() else { return };
     let node = Node::new();
     for number in (2..40).step_by(2) {
-        assert_eq!(call(&node, &plugin, "ADD", &format!("go{number}")), Ok(Some(ip(&format!("10.0.0.{number}")))));
+        assert_eq!(
+            call(&node, &plugin, "ADD", &format!("go{number}")),
+            Ok(Some(ip(&format!("10.0.0.{number}"))))
+        );
         assert_eq!(add(&node, &format!("weir{number}")), ip(&format!("10.0.0.{}", number + 1)));
     }
     // Each sees, checks and releases what the other leased.

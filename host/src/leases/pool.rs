@@ -50,7 +50,9 @@ impl Pool {
             Ok(Some((directory, lock)))
         })?
         .map(|(directory, lock)| Self::new(location, directory, lock))
-        .ok_or_else(|| LeaseError::io("open the lease directory", &location.directory(), io::ErrorKind::NotFound))
+        .ok_or_else(|| {
+            LeaseError::io("open the lease directory", &location.directory(), io::ErrorKind::NotFound)
+        })
     }
 
     /// Opens the pool for DEL, GC or STATUS; none if nothing was ever leased
@@ -208,7 +210,9 @@ impl Pool {
             self.directory.remove(*address)?;
         }
         if !leases.is_empty() {
-            self.follow(|index| leases.iter().try_for_each(|(address, record)| index.remove(record, *address)));
+            self.follow(|index| {
+                leases.iter().try_for_each(|(address, record)| index.remove(record, *address))
+            });
         }
         Ok(leases.into_iter().map(|(address, _)| address).collect())
     }

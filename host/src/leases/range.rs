@@ -165,13 +165,17 @@ mod tests {
         assert_eq!(usage, Usage { total: u64::MAX, used: 1 });
         let all = [range("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")];
         assert_eq!(super::usage(&all, &[], [].into_iter()).unwrap().total, u64::MAX);
-        let small = super::usage(&[range("10.0.0.0", "10.0.0.9")], &["10.0.0.1".parse().unwrap()], [].into_iter());
+        let small =
+            super::usage(&[range("10.0.0.0", "10.0.0.9")], &["10.0.0.1".parse().unwrap()], [].into_iter());
         assert_eq!(small.unwrap(), Usage { total: 9, used: 0 });
     }
 
     #[test]
     fn refuses_senseless_ranges() {
-        assert!(matches!(walk(&[range("10.0.0.2", "10.0.0.1")], None).map(drop), Err(LeaseError::Invalid(_))));
+        assert!(matches!(
+            walk(&[range("10.0.0.2", "10.0.0.1")], None).map(drop),
+            Err(LeaseError::Invalid(_))
+        ));
         assert!(matches!(walk(&[range("10.0.0.2", "::ffff")], None).map(drop), Err(LeaseError::Invalid(_))));
     }
 }

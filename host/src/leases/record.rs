@@ -59,7 +59,9 @@ impl fmt::Display for Record {
         match self {
             Self::Torn => f.write_str("nobody"),
             Self::Container(id) => write!(f, "container {id}"),
-            Self::Attachment(owner) => write!(f, "container {}, interface {}", owner.container_id, owner.ifname),
+            Self::Attachment(owner) => {
+                write!(f, "container {}, interface {}", owner.container_id, owner.ifname)
+            }
             Self::Foreign => f.write_str("an owner that cannot be read"),
         }
     }

@@ -268,7 +268,8 @@ fn a_damaged_index_is_replaced() {
         next(&mut node.open(), &number.to_string(), &ranges).unwrap();
     }
     let sound = fs::read(node.index()).unwrap();
-    let mut damages = vec![Vec::new(), b"garbage".to_vec(), sound[..sound.len() - 1].to_vec(), sound.repeat(2)];
+    let mut damages =
+        vec![Vec::new(), b"garbage".to_vec(), sound[..sound.len() - 1].to_vec(), sound.repeat(2)];
     for range in [0..128, 0..sound.len(), 128..sound.len()] {
         for value in [0, 0xff] {
             let mut damage = sound.clone();
@@ -342,7 +343,8 @@ fn only_files_named_after_addresses_are_leases() {
         let error = pool.reserve(&owner("a"), ip(address), 0, &mut silent()).unwrap_err();
         assert!(matches!(error, LeaseError::Taken { .. }), "{error}");
     }
-    let found = pool.reserve_next(&owner("a"), &[range("10.0.0.7", "10.0.0.11")], None, &[], 0, &mut silent());
+    let found =
+        pool.reserve_next(&owner("a"), &[range("10.0.0.7", "10.0.0.11")], None, &[], 0, &mut silent());
     assert_eq!(found.unwrap(), Some(ip("10.0.0.8")));
 }
 
@@ -350,9 +352,13 @@ fn only_files_named_after_addresses_are_leases() {
 fn the_last_reserved_address_may_be_anything() {
     let node = Node::new();
     let pool = node.open();
-    for (content, expected) in
-        [("10.0.0.7", Some("10.0.0.7")), ("10.0.0.7\n", Some("10.0.0.7")), ("", None), ("10.0.", None), ("\0\0", None)]
-    {
+    for (content, expected) in [
+        ("10.0.0.7", Some("10.0.0.7")),
+        ("10.0.0.7\n", Some("10.0.0.7")),
+        ("", None),
+        ("10.0.", None),
+        ("\0\0", None),
+    ] {
         fs::write(node.file("last_reserved_ip.0"), content).unwrap();
         assert_eq!(pool.last_reserved(0).unwrap(), expected.map(ip));
     }

@@ -21,7 +21,11 @@ pub(crate) struct AddressState {
 
 impl Netns {
     /// Lists the addresses of a link.
-    pub(crate) fn addresses(&self, index: u32, family: Option<AddressFamily>) -> Result<Vec<AddressState>, NetlinkError> {
+    pub(crate) fn addresses(
+        &self,
+        index: u32,
+        family: Option<AddressFamily>,
+    ) -> Result<Vec<AddressState>, NetlinkError> {
         let mut message = AddressMessage::default();
         message.header.family = family.unwrap_or(AddressFamily::Unspec);
         let answers = self.dump(RouteNetlinkMessage::GetAddress(message), || {
@@ -30,7 +34,9 @@ impl Netns {
         Ok(answers
             .iter()
             .filter_map(|answer| match answer {
-                RouteNetlinkMessage::NewAddress(message) if message.header.index == index => address_state(message),
+                RouteNetlinkMessage::NewAddress(message) if message.header.index == index => {
+                    address_state(message)
+                }
                 _ => None,
             })
             .collect())
@@ -55,9 +61,12 @@ impl Netns {
     /// Removes an address.
     pub(crate) fn remove_address(&self, index: u32, prefix: Prefix) -> Result<(), NetlinkError> {
         let attempt = || format!("remove address {prefix} from link number {index}");
-        let removed = self.change(RouteNetlinkMessage::DelAddress(address_message(index, prefix)), 0, attempt);
+        let removed =
+            self.change(RouteNetlinkMessage::DelAddress(address_message(index, prefix)), 0, attempt);
         match removed {
-            Err(error) if error.errno() == nix::libc::EADDRNOTAVAIL => Err(NetlinkError::Absent { attempt: attempt() }),
+            Err(error) if error.errno() == nix::libc::EADDRNOTAVAIL => {
+                Err(NetlinkError::Absent { attempt: attempt() })
+            }
             removed => removed.map(drop),
         }
     }
@@ -80,8 +89,7 @@ impl Netns {
 
 fn address_message(index: u32, prefix: Prefix) -> AddressMessage {
     let mut message = AddressMessage::default();
-    message.header.family =
-        if prefix.address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    message.header.family = if prefix.address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     message.header.prefix_len = prefix.length;
     message.header.index = index;
     message.attributes.push(AddressAttribute::Local(prefix.address));

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_ECHO, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkExtentMask,
-    LinkFlags, LinkInfo, LinkMessage, State,
+    InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute,
+    LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, State,
 };
 
 use super::{NetlinkError, Netns};
@@ -69,10 +69,13 @@ impl Netns {
         let mut message = LinkMessage::default();
         message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
         let answers = self.dump(RouteNetlinkMessage::GetLink(message), || "list the links".to_owned())?;
-        Ok(answers.iter().filter_map(|answer| match answer {
-            RouteNetlinkMessage::NewLink(message) => Some(link_state(message)),
-            _ => None,
-        }).collect())
+        Ok(answers
+            .iter()
+            .filter_map(|answer| match answer {
+                RouteNetlinkMessage::NewLink(message) => Some(link_state(message)),
+                _ => None,
+            })
+            .collect())
     }
 
     /// Finds a link by name.
@@ -89,7 +92,11 @@ impl Netns {
         self.one_link(message, || format!("look at link number {index}"))
     }
 
-    fn one_link(&self, mut message: LinkMessage, attempt: impl Fn() -> String) -> Result<LinkState, NetlinkError> {
+    fn one_link(
+        &self,
+        mut message: LinkMessage,
+        attempt: impl Fn() -> String,
+    ) -> Result<LinkState, NetlinkError> {
         message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
         let answers = self.get(RouteNetlinkMessage::GetLink(message), &attempt)?;
         first_link(&answers).ok_or_else(|| NetlinkError::Absent { attempt: attempt() })
@@ -147,10 +154,11 @@ impl Netns {
     }
 
     fn create(&self, message: LinkMessage, name: &str, what: &str) -> Result<LinkState, NetlinkError> {
-        let answers =
-            self.change(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL | NLM_F_ECHO, || {
-                format!("create {what} {name}")
-            })?;
+        let answers = self.change(
+            RouteNetlinkMessage::NewLink(message),
+            NLM_F_CREATE | NLM_F_EXCL | NLM_F_ECHO,
+            || format!("create {what} {name}"),
+        )?;
         // Kernels before 6.2 do not echo the new link.
         match first_link(&answers) {
             Some(link) if link.name == name => Ok(link),

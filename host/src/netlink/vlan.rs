@@ -20,7 +20,8 @@ impl Netns {
     /// Adds a port to VLANs.
     pub(crate) fn add_vlans(&self, index: u32, vlans: &[VlanRange]) -> Result<(), NetlinkError> {
         let message = vlan_message(index, vlans);
-        self.change(RouteNetlinkMessage::SetLink(message), 0, || format!("add link number {index} to VLANs")).map(drop)
+        self.change(RouteNetlinkMessage::SetLink(message), 0, || format!("add link number {index} to VLANs"))
+            .map(drop)
     }
 
     /// Takes a port out of VLANs.

@@ -62,7 +62,9 @@ impl Config {
         };
         let name = match string(&value, "name")? {
             None | Some("") => {
-                return Err(Failure::config("network configuration: missing network name: key \"name\" is required"));
+                return Err(Failure::config(
+                    "network configuration: missing network name: key \"name\" is required",
+                ));
             }
             Some(name) if is_identifier(name) => name.to_owned(),
             Some(name) => {
@@ -87,7 +89,9 @@ impl Config {
         let prev_result = weir_config::get(&value, "prevResult")
             .map(|result| CniResult::read(result, version))
             .transpose()
-            .map_err(|reason| Failure::config(format!("network configuration: key \"prevResult\": {reason}")))?;
+            .map_err(|reason| {
+                Failure::config(format!("network configuration: key \"prevResult\": {reason}"))
+            })?;
         let valid_attachments = valid_attachments(&value)?;
         Ok(Self {
             text: input.to_owned(),
@@ -115,7 +119,8 @@ impl Config {
         fn search(node: &Value, key: &str, value: &str) -> bool {
             match node {
                 Value::Object(object) => object.iter().any(|(name, inner)| {
-                    (name.eq_ignore_ascii_case(key) && inner.as_str() == Some(value)) || search(inner, key, value)
+                    (name.eq_ignore_ascii_case(key) && inner.as_str() == Some(value))
+                        || search(inner, key, value)
                 }),
                 Value::Array(items) => items.iter().any(|inner| search(inner, key, value)),
                 _ => false,
@@ -129,9 +134,9 @@ fn string<'a>(object: &'a Value, key: &str) -> Result<Option<&'a str>, Failure> 
     match weir_config::get(object, key) {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
-        Some(other) => {
-            Err(Failure::config(format!("network configuration: key \"{key}\": expected a string, found {other}")))
-        }
+        Some(other) => Err(Failure::config(format!(
+            "network configuration: key \"{key}\": expected a string, found {other}"
+        ))),
     }
 }
 
@@ -140,7 +145,9 @@ fn plugin_type(object: &Value, key: &str) -> Result<Option<String>, Failure> {
     match string(object, key)? {
         None | Some("") => Ok(None),
         Some(kind) if kind.contains(['/', '\\', '\0']) || kind == "." || kind == ".." => {
-            Err(Failure::config(format!("network configuration: key \"{key}\": {kind:?} is a path, not a plugin's type")))
+            Err(Failure::config(format!(
+                "network configuration: key \"{key}\": {kind:?} is a path, not a plugin's type"
+            )))
         }
         Some(kind) => Ok(Some(kind.to_owned())),
     }
@@ -154,10 +161,12 @@ fn valid_attachments(config: &Value) -> Result<Option<HashSet<AttachmentId>>, Fa
     let Some(object) = config.as_object() else { return Ok(None) };
     let mut valid: Option<HashSet<AttachmentId>> = None;
     for (key, list) in object {
-        if !["cni.dev/valid-attachments", "cni.dev/attachments"].contains(&key.to_ascii_lowercase().as_str()) {
+        if !["cni.dev/valid-attachments", "cni.dev/attachments"].contains(&key.to_ascii_lowercase().as_str())
+        {
             continue;
         }
-        let refuse = |reason: &str| Failure::config(format!("network configuration: key \"{key}\": {reason}"));
+        let refuse =
+            |reason: &str| Failure::config(format!("network configuration: key \"{key}\": {reason}"));
         let valid = valid.get_or_insert_default();
         let items: &[Value] = match list {
             Value::Null => &[],

@@ -90,7 +90,13 @@ impl Environment {
 
     /// The environment of a call that weir makes itself, about interface
     /// `eth0` of a container.
-    pub(crate) fn of_own_call(command: Command, called_as: &str, container: (&str, PathBuf), paths: Paths, trace: Trace) -> Self {
+    pub(crate) fn of_own_call(
+        command: Command,
+        called_as: &str,
+        container: (&str, PathBuf),
+        paths: Paths,
+        trace: Trace,
+    ) -> Self {
         let (container_id, netns) = container;
         Self {
             command,
@@ -179,7 +185,9 @@ fn variable(name: &str) -> Option<OsString> {
 fn text(name: &str) -> Result<Option<String>, Failure> {
     variable(name)
         .map(|value| {
-            value.into_string().map_err(|value| Failure::environment(format!("{name} is not UTF-8: {value:?}")))
+            value
+                .into_string()
+                .map_err(|value| Failure::environment(format!("{name} is not UTF-8: {value:?}")))
         })
         .transpose()
 }
@@ -188,7 +196,9 @@ fn budget() -> Result<Duration, Failure> {
     let Some(value) = text("WEIR_TIMEOUT")? else { return Ok(DEFAULT_BUDGET) };
     match value.parse::<f64>() {
         Ok(seconds) if seconds > 0.0 && seconds <= 3600.0 => Ok(Duration::from_secs_f64(seconds)),
-        _ => Err(Failure::environment(format!("WEIR_TIMEOUT={value:?}: expected seconds, more than 0 and at most 3600"))),
+        _ => Err(Failure::environment(format!(
+            "WEIR_TIMEOUT={value:?}: expected seconds, more than 0 and at most 3600"
+        ))),
     }
 }
 
@@ -200,7 +210,9 @@ fn arguments() -> Result<Vec<(String, String)>, Failure> {
         .filter(|pair| !pair.is_empty())
         .map(|pair| match pair.split_once('=') {
             Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-            _ => Err(Failure::environment(format!("CNI_ARGS: invalid pair {pair:?}: expected KEY=VALUE;KEY=VALUE"))),
+            _ => Err(Failure::environment(format!(
+                "CNI_ARGS: invalid pair {pair:?}: expected KEY=VALUE;KEY=VALUE"
+            ))),
         })
         .collect()
 }

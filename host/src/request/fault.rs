@@ -33,7 +33,9 @@ pub(crate) enum Moment {
 
 impl Fault {
     pub(super) fn parse(text: &str) -> Result<Self, Failure> {
-        let refuse = || Failure::environment(format!("WEIR_FAULT={text:?}: expected (trap|kill|stall)-(before|after):N"));
+        let refuse = || {
+            Failure::environment(format!("WEIR_FAULT={text:?}: expected (trap|kill|stall)-(before|after):N"))
+        };
         let (what, change) = text.split_once(':').ok_or_else(refuse)?;
         let (kind, moment) = what.split_once('-').ok_or_else(refuse)?;
         Ok(Self {

@@ -75,7 +75,9 @@ pub(super) fn read(value: &Value, version: Version) -> Result<CniResult, String>
     let read: ReadResult = weir_config::from_value(value).map_err(|error| error.to_string())?;
     let version = match read.cni_version.as_deref() {
         None | Some("") => version,
-        Some(text) => Version::parse(text).ok_or_else(|| format!("cniVersion \"{text}\" is not supported"))?,
+        Some(text) => {
+            Version::parse(text).ok_or_else(|| format!("cniVersion \"{text}\" is not supported"))?
+        }
     };
     let mut result = CniResult {
         dns: Dns {
@@ -307,7 +309,10 @@ mod tests {
     #[test]
     fn the_oldest_form_has_an_address_of_each_family() {
         let old = write(&sample(), Version::V0_2_0).unwrap();
-        assert_eq!(old["ip4"], json!({"ip": "10.1.2.3/16", "gateway": "10.1.0.1", "routes": [{"dst": "0.0.0.0/0"}]}));
+        assert_eq!(
+            old["ip4"],
+            json!({"ip": "10.1.2.3/16", "gateway": "10.1.0.1", "routes": [{"dst": "0.0.0.0/0"}]})
+        );
         assert_eq!(old["ip6"]["routes"][0]["gw"], "fd00::1");
         let back = read(&old, Version::V0_2_0).unwrap();
         assert_eq!(back.ips.len(), 2);

@@ -120,7 +120,9 @@ impl Config {
             );
         }
         if network.hairpin_mode && network.promisc_mode {
-            return refuse("cannot set hairpin mode and promiscuous mode at the same time: \"hairpinMode\", \"promiscMode\"");
+            return refuse(
+                "cannot set hairpin mode and promiscuous mode at the same time: \"hairpinMode\", \"promiscMode\"",
+            );
         }
         if !["", "iptables", "nftables"].contains(&network.ip_masq_backend.as_str()) {
             return Err(CniError::config(format!(
@@ -181,10 +183,14 @@ impl Trunk {
             }
             (None, None) => {}
             (Some(_), None) => {
-                return Err(CniError::config("key \"vlanTrunk\": minID and maxID should be configured simultaneously, maxID is missing"));
+                return Err(CniError::config(
+                    "key \"vlanTrunk\": minID and maxID should be configured simultaneously, maxID is missing",
+                ));
             }
             (None, Some(_)) => {
-                return Err(CniError::config("key \"vlanTrunk\": minID and maxID should be configured simultaneously, minID is missing"));
+                return Err(CniError::config(
+                    "key \"vlanTrunk\": minID and maxID should be configured simultaneously, minID is missing",
+                ));
             }
         }
         if let Some(id) = self.id {
@@ -198,6 +204,8 @@ impl Trunk {
 fn vlan_id(key: &str, id: i64) -> Result<u16, CniError> {
     match u16::try_from(id) {
         Ok(id @ 1..=4094) => Ok(id),
-        _ => Err(CniError::config(format!("key \"{key}\": invalid VLAN ID {id} (must be between 1 and 4094)"))),
+        _ => {
+            Err(CniError::config(format!("key \"{key}\": invalid VLAN ID {id} (must be between 1 and 4094)")))
+        }
     }
 }

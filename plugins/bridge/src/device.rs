@@ -69,7 +69,8 @@ pub(crate) fn ensure_address(link: &Link, name: &str, gateway: IpNet, force: boo
         if other == gateway {
             return Ok(());
         }
-        let is_competing = family == IpFamily::Ipv4 || other.contains(&gateway.addr()) || gateway.contains(&other.addr());
+        let is_competing =
+            family == IpFamily::Ipv4 || other.contains(&gateway.addr()) || gateway.contains(&other.addr());
         if !is_competing {
             continue;
         }

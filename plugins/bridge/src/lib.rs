@@ -101,7 +101,10 @@ impl InterfacePlugin for Bridge {
             result.interfaces.iter().any(|interface| interface.sandbox == *sandbox && interface.name == name)
         };
         if !named(&Sandbox::Host, &config.bridge) {
-            return Err(CniError::changed(format!("check bridge {}: prevResult does not list it", config.bridge)));
+            return Err(CniError::changed(format!(
+                "check bridge {}: prevResult does not list it",
+                config.bridge
+            )));
         }
         let far = container.link(&ifname)?;
         let far_info = far.describe()?;
@@ -117,7 +120,9 @@ impl InterfacePlugin for Bridge {
             for ip in &ours {
                 if !entries.iter().any(|entry| entry.source == ip.address.address) {
                     let address = IpNet::from(ip.address).addr();
-                    return Err(CniError::changed(format!("check masquerading: {address} is not masqueraded")));
+                    return Err(CniError::changed(format!(
+                        "check masquerading: {address} is not masqueraded"
+                    )));
                 }
             }
         }
@@ -148,7 +153,9 @@ impl InterfacePlugin for Bridge {
 fn addresses(attachment: &Attachment) -> Result<CniResult, CniError> {
     let answer = ipam::add(attachment)?;
     if answer.ips.is_empty() {
-        return Err(CniError::config("IPAM plugin returned missing IP config: it has to hand out an address"));
+        return Err(CniError::config(
+            "IPAM plugin returned missing IP config: it has to hand out an address",
+        ));
     }
     let mut ips = answer.ips;
     for ip in &mut ips {

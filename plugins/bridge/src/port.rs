@@ -1,9 +1,9 @@
 //! The veth pair: one end in the container, the other a port of the bridge.
 
+use weir_sdk::CniError;
 use weir_sdk::net::links::{Link, LinkInfo, Netns, PortOptions, VethEnd, VlanRange};
 use weir_sdk::net::types::NetError;
 use weir_sdk::types::{Interface, Sandbox};
-use weir_sdk::CniError;
 use weir_sdk::veth::{self, Pair};
 
 use crate::config::Config;
@@ -44,7 +44,12 @@ pub(crate) fn join_vlans(port: &Link, config: &Config) -> Result<(), CniError> {
 }
 
 /// Finds the port of a container's end, which prevResult lists.
-pub(crate) fn of(host: &Netns, interfaces: &[Interface], far: &LinkInfo, bridge: &LinkInfo) -> Result<Link, CniError> {
+pub(crate) fn of(
+    host: &Netns,
+    interfaces: &[Interface],
+    far: &LinkInfo,
+    bridge: &LinkInfo,
+) -> Result<Link, CniError> {
     for interface in interfaces.iter().filter(|interface| interface.sandbox == Sandbox::Host) {
         let Ok(link) = host.link(&interface.name) else { continue };
         let info = link.describe()?;
@@ -52,11 +57,17 @@ pub(crate) fn of(host: &Netns, interfaces: &[Interface], far: &LinkInfo, bridge:
             continue;
         }
         if info.controller != Some(bridge.index) {
-            return Err(CniError::changed(format!("check port {}: it is not attached to bridge {}", info.name, bridge.name)));
+            return Err(CniError::changed(format!(
+                "check port {}: it is not attached to bridge {}",
+                info.name, bridge.name
+            )));
         }
         return Ok(link);
     }
-    Err(CniError::changed(format!("check the port of {}: prevResult lists no link that is its other end", far.name)))
+    Err(CniError::changed(format!(
+        "check the port of {}: prevResult lists no link that is its other end",
+        far.name
+    )))
 }
 
 /// Compares a port with the configuration.
@@ -64,7 +75,10 @@ pub(crate) fn check(port: &Link, config: &Config) -> Result<(), CniError> {
     let info = port.describe()?;
     let expected = PortOptions { hairpin: config.hairpin, isolated: config.isolated };
     if info.port != Some(expected) {
-        return Err(CniError::changed(format!("check port {}: its hairpin or isolation flag has changed", info.name)));
+        return Err(CniError::changed(format!(
+            "check port {}: its hairpin or isolation flag has changed",
+            info.name
+        )));
     }
     if let Some(vlan) = config.access_vlan
         && !port.vlans()?.iter().any(|range| range.pvid && range.first <= vlan && vlan <= range.last)

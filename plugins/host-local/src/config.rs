@@ -74,14 +74,19 @@ pub(crate) struct Config {
 
 impl Config {
     /// Checks a configuration of version `cni_version`.
-    pub(crate) fn new(network: NetworkConfig, cni_version: &str, arguments: &Arguments) -> Result<Self, CniError> {
+    pub(crate) fn new(
+        network: NetworkConfig,
+        cni_version: &str,
+        arguments: &Arguments,
+    ) -> Result<Self, CniError> {
         let NetworkConfig { ipam, args, runtime_config } = network;
         let ipam = ipam.ok_or_else(|| CniError::config("key \"ipam\" is missing"))?;
         let argument = arguments.get("IP").map(str::to_owned);
         let mut requested = Vec::new();
         for text in argument.into_iter().chain(args.cni.ips).chain(runtime_config.ips) {
-            let address = parse_address(&text)
-                .map_err(|reason| CniError::config(format!("requested address (CNI_ARGS, args or runtimeConfig): {reason}")))?;
+            let address = parse_address(&text).map_err(|reason| {
+                CniError::config(format!("requested address (CNI_ARGS, args or runtimeConfig): {reason}"))
+            })?;
             if !requested.contains(&address) {
                 requested.push(address);
             }
@@ -101,11 +106,14 @@ impl Config {
             .chain(ipam.ranges)
             .enumerate()
             .map(|(number, ranges)| {
-                RangeSet::new(ranges).map_err(|reason| CniError::config(format!("key \"ipam\": invalid range set {number}: {reason}")))
+                RangeSet::new(ranges).map_err(|reason| {
+                    CniError::config(format!("key \"ipam\": invalid range set {number}: {reason}"))
+                })
             })
             .collect::<Result<_, _>>()?;
         check_sets(&sets, cni_version)?;
-        let routes = ipam.routes.into_iter().map(|route| route.check("ipam.routes")).collect::<Result<_, _>>()?;
+        let routes =
+            ipam.routes.into_iter().map(|route| route.check("ipam.routes")).collect::<Result<_, _>>()?;
         let resolv_conf = ipam.resolv_conf.filter(|path| !path.is_empty());
         let data_dir = ipam.data_dir.filter(|path| !path.is_empty());
         Ok(Self { sets, requested, routes, resolv_conf, data_dir })
@@ -129,7 +137,9 @@ fn check_sets(sets: &[RangeSet], cni_version: &str) -> Result<(), CniError> {
     for (number, set) in sets.iter().enumerate() {
         for (other, later) in sets.iter().enumerate().skip(number + 1) {
             if set.overlaps(later) {
-                return Err(CniError::config(format!("key \"ipam\": range set {number} overlaps with {other}")));
+                return Err(CniError::config(format!(
+                    "key \"ipam\": range set {number} overlaps with {other}"
+                )));
             }
         }
     }

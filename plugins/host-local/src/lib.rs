@@ -70,14 +70,18 @@ impl IpamPlugin for HostLocal {
             leases::open(network.data_dir())?.held()?.into_iter().map(IpAddr::from).collect();
         let id = attachment.id().container_id;
         if held.is_empty() {
-            return Err(CniError::changed(format!("host-local: Failed to find address added by container {id}")));
+            return Err(CniError::changed(format!(
+                "host-local: Failed to find address added by container {id}"
+            )));
         }
         let config = Config::new(network, &attachment.cni_version(), &Arguments::read(attachment)?)?;
         for ip in attachment.prev_result().into_iter().flat_map(|result| result.ips) {
             let address = IpAddr::from(ip.address.address);
             // Addresses of other plugins in the chain are theirs to check.
             if config.sets.iter().any(|set| set.range_of(address).is_some()) && !held.contains(&address) {
-                return Err(CniError::changed(format!("host-local: {address} is not leased to container {id}")));
+                return Err(CniError::changed(format!(
+                    "host-local: {address} is not leased to container {id}"
+                )));
             }
         }
         Ok(())
@@ -132,17 +136,23 @@ fn lease(pool: &Pool, set: &RangeSet, number: u32, wish: Option<IpAddr>) -> Resu
             let Some(address) = leased else {
                 return Err(CniError::new(
                     CniError::EXHAUSTED,
-                    format!("failed to allocate for range {number}: no IP addresses available in range set: {set}"),
+                    format!(
+                        "failed to allocate for range {number}: no IP addresses available in range set: {set}"
+                    ),
                 )
                 .details("widen the range, or remove leases of containers that are gone (GC)"));
             };
             address.into()
         }
     };
-    let range = set
-        .range_of(address)
-        .ok_or_else(|| CniError::new(CniError::IO, format!("leased {address}, which is outside of range set {set}")))?;
-    Ok(IpConfig { address: range.with_prefix(address).into(), gateway: Some(range.gateway.into()), interface: None })
+    let range = set.range_of(address).ok_or_else(|| {
+        CniError::new(CniError::IO, format!("leased {address}, which is outside of range set {set}"))
+    })?;
+    Ok(IpConfig {
+        address: range.with_prefix(address).into(),
+        gateway: Some(range.gateway.into()),
+        interface: None,
+    })
 }
 
 #[cfg(test)]

@@ -35,10 +35,8 @@ pub(crate) struct RangeSet(Vec<Range>);
 
 impl Range {
     fn new(config: RangeConfig) -> Result<Self, String> {
-        let subnet: IpNet = config
-            .subnet
-            .parse()
-            .map_err(|_| format!("\"subnet\": {:?} is not a network", config.subnet))?;
+        let subnet: IpNet =
+            config.subnet.parse().map_err(|_| format!("\"subnet\": {:?} is not a network", config.subnet))?;
         if subnet.max_prefix_len() - subnet.prefix_len() < 2 {
             return Err(format!("Network {subnet} too small to allocate from"));
         }
@@ -126,7 +124,10 @@ impl RangeSet {
 
     /// As the store takes them.
     pub(crate) fn address_ranges(&self) -> Vec<AddressRange> {
-        self.0.iter().map(|range| AddressRange { first: range.first.into(), last: range.last.into() }).collect()
+        self.0
+            .iter()
+            .map(|range| AddressRange { first: range.first.into(), last: range.last.into() })
+            .collect()
     }
 
     /// Addresses that are never leased.

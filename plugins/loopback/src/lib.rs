@@ -59,7 +59,9 @@ fn loopback_addresses(lo: &Link) -> Result<Vec<IpConfig>, CniError> {
         let present: Vec<IpNet> =
             addresses::list(lo, Some(family))?.into_iter().map(|address| address.prefix.into()).collect();
         if let Some(foreign) = present.iter().find(|net| !net.addr().is_loopback()) {
-            return Err(CniError::config(format!("loopback interface found with non-loopback address \"{foreign}\"")));
+            return Err(CniError::config(format!(
+                "loopback interface found with non-loopback address \"{foreign}\""
+            )));
         }
         ips.extend(present.first().map(|net| IpConfig {
             address: (*net).into(),

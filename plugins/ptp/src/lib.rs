@@ -92,8 +92,10 @@ impl InterfacePlugin for Ptp {
         if config.dns.is_set() {
             result.dns = config.dns.into();
         }
-        result.interfaces =
-            vec![interface::described(&near, Sandbox::Host)?, interface::described(&far, Sandbox::Container)?];
+        result.interfaces = vec![
+            interface::described(&near, Sandbox::Host)?,
+            interface::described(&far, Sandbox::Container)?,
+        ];
         Ok(result)
     }
 
@@ -141,13 +143,17 @@ fn addresses_of(attachment: &Attachment) -> Result<CniResult, CniError> {
     let answer = ipam::add(attachment)?;
     let mut ips = answer.ips;
     if ips.is_empty() {
-        return Err(CniError::config("IPAM plugin returned missing IP config: it has to hand out an address"));
+        return Err(CniError::config(
+            "IPAM plugin returned missing IP config: it has to hand out an address",
+        ));
     }
     for ip in &mut ips {
         ip.interface = Some(CONTAINER_INTERFACE);
         if ip.gateway.is_none() {
             let address = IpNet::from(ip.address);
-            return Err(CniError::config(format!("IPAM plugin returned {address} without a gateway, which ptp needs")));
+            return Err(CniError::config(format!(
+                "IPAM plugin returned {address} without a gateway, which ptp needs"
+            )));
         }
     }
     Ok(CniResult { interfaces: Vec::new(), ips, routes: answer.routes, dns: answer.dns })

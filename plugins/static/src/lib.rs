@@ -62,7 +62,10 @@ impl IpamPlugin for Static {
         // What the runtime asks for replaces all that; capabilities win.
         for (key, wishes) in [("args.cni.ips", args.cni.ips), ("runtimeConfig.ips", runtime_config.ips)] {
             if !wishes.is_empty() {
-                ips = wishes.iter().map(|text| Ok(ip_config(prefix(key, text)?, None))).collect::<Result<_, CniError>>()?;
+                ips = wishes
+                    .iter()
+                    .map(|text| Ok(ip_config(prefix(key, text)?, None)))
+                    .collect::<Result<_, CniError>>()?;
             }
         }
         check_count(&ips, &attachment.cni_version())?;
@@ -80,7 +83,9 @@ impl IpamPlugin for Static {
         for ip in expected.ips {
             if !present.iter().any(|other| other.address == ip.address) {
                 let address = IpNet::from(ip.address);
-                return Err(CniError::changed(format!("static: Failed to find address {address} in prevResult")));
+                return Err(CniError::changed(format!(
+                    "static: Failed to find address {address} in prevResult"
+                )));
             }
         }
         Ok(())
@@ -112,7 +117,8 @@ fn requested(arguments: &Arguments) -> Result<Vec<IpConfig>, CniError> {
     let list = |key| arguments.get(key).unwrap_or_default().split(',').filter(|text| !text.is_empty());
     let gateways = list("GATEWAY")
         .map(|text| {
-            parse_address(text).map_err(|reason| CniError::environment(format!("CNI_ARGS: GATEWAY: {reason}")))
+            parse_address(text)
+                .map_err(|reason| CniError::environment(format!("CNI_ARGS: GATEWAY: {reason}")))
         })
         .collect::<Result<Vec<_>, _>>()?;
     list("IP")

@@ -44,8 +44,7 @@ impl std::error::Error for ConfigError {}
 
 /// Reads a structure from JSON text.
 pub fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, ConfigError> {
-    let value: Value =
-        serde_json::from_str(text).map_err(|error| ConfigError::Syntax(error.to_string()))?;
+    let value: Value = serde_json::from_str(text).map_err(|error| ConfigError::Syntax(error.to_string()))?;
     from_value(&value)
 }
 
@@ -125,10 +124,7 @@ mod tests {
     #[test]
     fn errors_name_the_path() {
         let error = from_str::<Config>(r#"{"ports":[{"hostPort":1},{"HostPort":"x"}]}"#).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "key \"ports[1].HostPort\": invalid type: string \"x\", expected u16"
-        );
+        assert_eq!(error.to_string(), "key \"ports[1].HostPort\": invalid type: string \"x\", expected u16");
     }
 
     #[test]

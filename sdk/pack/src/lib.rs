@@ -17,7 +17,9 @@ pub fn componentize(module: &[u8]) -> Result<Vec<u8>> {
 /// The names of the interfaces that a component imports, and of those that it
 /// exports.
 pub fn interfaces(component: &[u8]) -> Result<(Vec<String>, Vec<String>)> {
-    let DecodedWasm::Component(resolve, world) = wit_component::decode(component).context("read the component")? else {
+    let DecodedWasm::Component(resolve, world) =
+        wit_component::decode(component).context("read the component")?
+    else {
         bail!("read the component: it is a package of interfaces");
     };
     let world = &resolve.worlds[world];

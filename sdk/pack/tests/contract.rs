@@ -55,7 +55,8 @@ fn definition(resolve: &Resolve, id: TypeId) -> String {
     let list = |types: Vec<String>| types.join(", ");
     match &resolve.types[id].kind {
         TypeDefKind::Record(record) => {
-            let fields = record.fields.iter().map(|field| format!("{}: {}", field.name, text(resolve, &field.ty)));
+            let fields =
+                record.fields.iter().map(|field| format!("{}: {}", field.name, text(resolve, &field.ty)));
             format!("record {{{}}}", list(fields.collect()))
         }
         TypeDefKind::Variant(variant) => {
@@ -77,7 +78,9 @@ fn definition(resolve: &Resolve, id: TypeId) -> String {
             let side = |ty: &Option<Type>| ty.as_ref().map_or_else(|| "_".to_owned(), |ty| text(resolve, ty));
             format!("result<{}, {}>", side(&result.ok), side(&result.err))
         }
-        TypeDefKind::Handle(wit_parser::Handle::Borrow(id)) => format!("borrow<{}>", text(resolve, &Type::Id(*id))),
+        TypeDefKind::Handle(wit_parser::Handle::Borrow(id)) => {
+            format!("borrow<{}>", text(resolve, &Type::Id(*id)))
+        }
         TypeDefKind::Handle(wit_parser::Handle::Own(id)) => text(resolve, &Type::Id(*id)),
         TypeDefKind::Type(ty) => format!("use {}", text(resolve, ty)),
         TypeDefKind::Resource => "resource".to_owned(),
@@ -99,8 +102,11 @@ fn packages_change_compatibly_or_get_a_new_version() {
     let record = fs::read_to_string(&path).unwrap_or_default();
     // A package whose version was raised starts a record of its own.
     let versions: BTreeSet<&str> = items.iter().filter_map(|item| item.split(' ').next()).collect();
-    let still_there: String =
-        record.lines().filter(|line| versions.contains(line.split(' ').next().unwrap())).map(|line| format!("{line}\n")).collect();
+    let still_there: String = record
+        .lines()
+        .filter(|line| versions.contains(line.split(' ').next().unwrap()))
+        .map(|line| format!("{line}\n"))
+        .collect();
     let broken = broken(&still_there, &items);
     assert!(
         broken.is_empty(),
@@ -110,7 +116,11 @@ fn packages_change_compatibly_or_get_a_new_version() {
     if env::var_os("WEIR_RECORD_CONTRACT").is_some() {
         fs::write(&path, &text).unwrap();
     } else {
-        assert!(record == text, "the contract has grown: run this test with WEIR_RECORD_CONTRACT=1 and commit {}", path.display());
+        assert!(
+            record == text,
+            "the contract has grown: run this test with WEIR_RECORD_CONTRACT=1 and commit {}",
+            path.display()
+        );
     }
 }
 

@@ -74,7 +74,9 @@ fn allow_ipv6(netns: &Netns, link: &Link, name: &str) -> Result<(), CniError> {
                     CniError::KERNEL,
                     format!("give {name} an IPv6 address: this kernel has no IPv6"),
                 )
-                .details("boot the node with IPv6, or remove the IPv6 ranges from the network configuration"));
+                .details(
+                    "boot the node with IPv6, or remove the IPv6 ranges from the network configuration",
+                ));
             }
             Err(error) => return Err(error.into()),
         }
@@ -120,7 +122,8 @@ fn is_ipv6(ip: &IpConfig) -> bool {
 
 /// Deletes the container's link, if it and the container are still there.
 pub fn remove(ifname: &str) -> Result<(), CniError> {
-    let removed = links::container().and_then(|container| container.link(ifname)).and_then(|link| link.remove());
+    let removed =
+        links::container().and_then(|container| container.link(ifname)).and_then(|link| link.remove());
     match removed {
         Err(NetError::NotFound(_)) => Ok(()),
         removed => Ok(removed?),
@@ -136,7 +139,8 @@ pub fn described(link: &Link, sandbox: Sandbox) -> Result<Interface, CniError> {
 /// Fails unless the container's link is what the result says.
 pub fn check_link(info: &LinkInfo, kind: &str, result: &CniResult) -> Result<(), CniError> {
     let ifname = &info.name;
-    let listed = |interface: &&Interface| interface.name == *ifname && interface.sandbox == Sandbox::Container;
+    let listed =
+        |interface: &&Interface| interface.name == *ifname && interface.sandbox == Sandbox::Container;
     let expected = result
         .interfaces
         .iter()
@@ -147,14 +151,18 @@ pub fn check_link(info: &LinkInfo, kind: &str, result: &CniResult) -> Result<(),
     }
     let mac = mac::text(info.mac);
     if !expected.mac.is_empty() && expected.mac != mac {
-        return Err(CniError::changed(format!("check {ifname}: its hardware address is {mac}, not {}", expected.mac)));
+        return Err(CniError::changed(format!(
+            "check {ifname}: its hardware address is {mac}, not {}",
+            expected.mac
+        )));
     }
     Ok(())
 }
 
 /// Fails unless the link has the addresses of the result.
 pub fn check_addresses(link: &Link, name: &str, ips: &[IpConfig]) -> Result<(), CniError> {
-    let present: Vec<IpNet> = addresses::list(link, None)?.into_iter().map(|address| address.prefix.into()).collect();
+    let present: Vec<IpNet> =
+        addresses::list(link, None)?.into_iter().map(|address| address.prefix.into()).collect();
     for ip in ips {
         let expected = IpNet::from(ip.address);
         if !present.contains(&expected) {
@@ -183,7 +191,9 @@ pub fn check_routes(link: &Link, name: &str, result: &CniResult) -> Result<(), C
             seen.push(key(&wanted, family));
             if !present.iter().any(|there| is_same(there, &wanted, family)) {
                 let destination = IpNet::from(route.destination);
-                return Err(CniError::changed(format!("check routes of {name}: the one to {destination} is missing")));
+                return Err(CniError::changed(format!(
+                    "check routes of {name}: the one to {destination} is missing"
+                )));
             }
         }
     }

@@ -20,7 +20,8 @@ pub fn parse(text: &str) -> Result<MacAddress, CniError> {
 
 /// Writes an address; nothing for a link that has none.
 pub fn text(mac: Option<MacAddress>) -> String {
-    mac.map(|(a, b, c, d, e, f)| format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")).unwrap_or_default()
+    mac.map(|(a, b, c, d, e, f)| format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"))
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -31,7 +32,14 @@ mod tests {
     fn addresses_are_six_bytes() {
         assert_eq!(parse("02:00-0A:ff:00:01").unwrap(), (2, 0, 10, 255, 0, 1));
         assert_eq!(text(Some((2, 0, 10, 255, 0, 1))), "02:00:0a:ff:00:01");
-        for bad in ["", "02:00:00:00:00", "2:0:0:0:0:1", "02:00:00:00:00:zz", "02:00:00:00:00:00:01", "+2:00:00:00:00:01"] {
+        for bad in [
+            "",
+            "02:00:00:00:00",
+            "2:0:0:0:0:1",
+            "02:00:00:00:00:zz",
+            "02:00:00:00:00:00:01",
+            "+2:00:00:00:00:01",
+        ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

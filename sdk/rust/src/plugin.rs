@@ -135,7 +135,7 @@ macro_rules! export_ipam_plugin {
                 }
             }
 
-            $crate::bindings::ipam::export_ipam_bindings!(Component with_types_in $crate::bindings::ipam);
+    $crate::bindings::ipam::export_ipam_bindings!(Component with_types_in $crate::bindings::ipam);
         };
     };
 }

@@ -76,11 +76,26 @@ fn texts() -> Vec<Bad> {
 fn types() -> Vec<Bad> {
     vec![
         Bad::input("a name that is a number", &[6, 7], &["name", "7"], with("/name", json!(7))),
-        Bad::input("a version that is a number", &[6, 7], &["cniVersion", "1.1"], with("/cniVersion", json!(1.1))),
+        Bad::input(
+            "a version that is a number",
+            &[6, 7],
+            &["cniVersion", "1.1"],
+            with("/cniVersion", json!(1.1)),
+        ),
         Bad::input("a type that is a list", &[6, 7], &["type"], with("/type", json!(["bridge"]))),
-        Bad::input("ipam that is a text", &[6, 7], &["ipam", "host-local"], with("/ipam", json!("host-local"))),
+        Bad::input(
+            "ipam that is a text",
+            &[6, 7],
+            &["ipam", "host-local"],
+            with("/ipam", json!("host-local")),
+        ),
         Bad::input("ipam.type that is a number", &[6, 7], &["ipam.type", "5"], with("/ipam/type", json!(5))),
-        Bad::input("isGateway that is a text", &[6, 7], &["isGateway", "yes"], with("/isGateway", json!("yes"))),
+        Bad::input(
+            "isGateway that is a text",
+            &[6, 7],
+            &["isGateway", "yes"],
+            with("/isGateway", json!("yes")),
+        ),
         Bad::input("mtu that is a text", &[6, 7], &["mtu", "big"], with("/mtu", json!("big"))),
         Bad::input("mtu below zero", &[6, 7], &["mtu", "-5"], with("/mtu", json!(-5))),
         Bad::input("mtu that is too small", &[7, 105], &["7"], with("/mtu", json!(7))),
@@ -93,7 +108,12 @@ fn types() -> Vec<Bad> {
             with("/bridge", json!("sixteen-bytes-xx")),
         ),
         Bad::input("a subnet that is a number", &[6, 7], &["subnet", "10"], with("/ipam/subnet", json!(10))),
-        Bad::input("routes that are no list", &[6, 7], &["routes"], with("/ipam/routes", json!({"dst":"0.0.0.0/0"}))),
+        Bad::input(
+            "routes that are no list",
+            &[6, 7],
+            &["routes"],
+            with("/ipam/routes", json!({"dst":"0.0.0.0/0"})),
+        ),
         Bad::input(
             "ranges that are a flat list",
             &[6, 7],
@@ -101,13 +121,13 @@ fn types() -> Vec<Bad> {
             with("/ipam/ranges", json!([{"subnet":"10.2.0.0/24"}])),
         ),
         Bad::input("dns that is a list", &[6, 7], &["dns"], with("/dns", json!(["192.0.2.53"]))),
-        Bad::input("runtimeConfig that is a text", &[6, 7], &["runtimeConfig"], with("/runtimeConfig", json!("x"))),
         Bad::input(
-            "a prevResult that is a text",
+            "runtimeConfig that is a text",
             &[6, 7],
-            &["prevResult"],
-            with("/prevResult", json!("x")),
+            &["runtimeConfig"],
+            with("/runtimeConfig", json!("x")),
         ),
+        Bad::input("a prevResult that is a text", &[6, 7], &["prevResult"], with("/prevResult", json!("x"))),
         Bad::input(
             "a prevResult with a bad address",
             &[6, 7],
@@ -129,7 +149,12 @@ fn names() -> Vec<Bad> {
         name("a name with a zero byte", "a\0b"),
         Bad::input("an unknown version", &[1], &["9.9.9", "1.1.0"], with("/cniVersion", json!("9.9.9"))),
         Bad::input("a version that is a word", &[1], &["latest"], with("/cniVersion", json!("latest"))),
-        Bad::input("a type of another plugin", &[7], &["bridge", "loopback"], with("/type", json!("loopback"))),
+        Bad::input(
+            "a type of another plugin",
+            &[7],
+            &["bridge", "loopback"],
+            with("/type", json!("loopback")),
+        ),
         Bad::input("a type that is a path", &[7], &["type", "../bridge"], with("/type", json!("../bridge"))),
         Bad::new("an unknown type", &[7], &["type", "x-test"], |lab| {
             let call = lab.call_for("weir", "ADD", &lab.containers[0], "eth0");
@@ -139,29 +164,99 @@ fn names() -> Vec<Bad> {
             let call = lab.call_for("weir", "ADD", &lab.containers[0], "eth0");
             Ok(call.input(with("/type", json!(""))))
         }),
-        Bad::input("an unknown IPAM type", &[7], &["ipam.type", "x-test"], with("/ipam/type", json!("x-test"))),
-        Bad::input("an IPAM type that is a path", &[7], &["ipam.type", "../sh"], with("/ipam/type", json!("../sh"))),
-        Bad::input("an IPAM type that is an absolute path", &[7], &["ipam.type", "/bin/sh"], with("/ipam/type", json!("/bin/sh"))),
-        Bad::input("an IPAM type that is two dots", &[7], &["ipam.type", ".."], with("/ipam/type", json!(".."))),
-        Bad::input("an IPAM type that makes interfaces", &[7], &["ipam.type", "bridge"], with("/ipam/type", json!("bridge"))),
+        Bad::input(
+            "an unknown IPAM type",
+            &[7],
+            &["ipam.type", "x-test"],
+            with("/ipam/type", json!("x-test")),
+        ),
+        Bad::input(
+            "an IPAM type that is a path",
+            &[7],
+            &["ipam.type", "../sh"],
+            with("/ipam/type", json!("../sh")),
+        ),
+        Bad::input(
+            "an IPAM type that is an absolute path",
+            &[7],
+            &["ipam.type", "/bin/sh"],
+            with("/ipam/type", json!("/bin/sh")),
+        ),
+        Bad::input(
+            "an IPAM type that is two dots",
+            &[7],
+            &["ipam.type", ".."],
+            with("/ipam/type", json!("..")),
+        ),
+        Bad::input(
+            "an IPAM type that makes interfaces",
+            &[7],
+            &["ipam.type", "bridge"],
+            with("/ipam/type", json!("bridge")),
+        ),
     ]
 }
 
 fn addresses() -> Vec<Bad> {
     vec![
-        Bad::input("a subnet that is none", &[7], &["subnet", "10.1.0.0"], with("/ipam/subnet", json!("10.1.0.0"))),
-        Bad::input("a subnet with host bits", &[7], &["10.1.0.0", "24"], with("/ipam/subnet", json!("10.1.0.9/24"))),
-        Bad::input("a subnet that is too small", &[7], &["10.1.0.0/31"], with("/ipam/subnet", json!("10.1.0.0/31"))),
-        Bad::input("a range that begins outside", &[7], &["10.2.0.1", "10.1.0.0/24"], with("/ipam/rangeStart", json!("10.2.0.1"))),
-        Bad::input("a range's end that is none", &[7], &["rangeEnd", "end"], with("/ipam/rangeEnd", json!("end"))),
+        Bad::input(
+            "a subnet that is none",
+            &[7],
+            &["subnet", "10.1.0.0"],
+            with("/ipam/subnet", json!("10.1.0.0")),
+        ),
+        Bad::input(
+            "a subnet with host bits",
+            &[7],
+            &["10.1.0.0", "24"],
+            with("/ipam/subnet", json!("10.1.0.9/24")),
+        ),
+        Bad::input(
+            "a subnet that is too small",
+            &[7],
+            &["10.1.0.0/31"],
+            with("/ipam/subnet", json!("10.1.0.0/31")),
+        ),
+        Bad::input(
+            "a range that begins outside",
+            &[7],
+            &["10.2.0.1", "10.1.0.0/24"],
+            with("/ipam/rangeStart", json!("10.2.0.1")),
+        ),
+        Bad::input(
+            "a range's end that is none",
+            &[7],
+            &["rangeEnd", "end"],
+            with("/ipam/rangeEnd", json!("end")),
+        ),
         Bad::input("a gateway that is none", &[7], &["gateway", "gw"], with("/ipam/gateway", json!("gw"))),
-        Bad::input("a gateway of the other family", &[7], &["gateway", "fd00::1"], with("/ipam/gateway", json!("fd00::1"))),
-        Bad::input("a route that is none", &[7], &["dst", "there"], with("/ipam/routes", json!([{"dst":"there"}]))),
-        Bad::input("a route's gateway that is none", &[7], &["gw", "gate"], with("/ipam/routes", json!([{"dst":"0.0.0.0/0","gw":"gate"}]))),
+        Bad::input(
+            "a gateway of the other family",
+            &[7],
+            &["gateway", "fd00::1"],
+            with("/ipam/gateway", json!("fd00::1")),
+        ),
+        Bad::input(
+            "a route that is none",
+            &[7],
+            &["dst", "there"],
+            with("/ipam/routes", json!([{"dst":"there"}])),
+        ),
+        Bad::input(
+            "a route's gateway that is none",
+            &[7],
+            &["gw", "gate"],
+            with("/ipam/routes", json!([{"dst":"0.0.0.0/0","gw":"gate"}])),
+        ),
         Bad::new("a pool that is exhausted", &[11, 106], &["10.1.0.1-10.1.0.2"], |lab| {
             let config = with("/ipam/subnet", json!("10.1.0.0/30"));
-            lab.run(&add(lab).variable("CNI_CONTAINERID", "other").variable("CNI_IFNAME", "eth9").input(config.as_str()))?
-                .success()?;
+            lab.run(
+                &add(lab)
+                    .variable("CNI_CONTAINERID", "other")
+                    .variable("CNI_IFNAME", "eth9")
+                    .input(config.as_str()),
+            )?
+            .success()?;
             Ok(add(lab).input(config))
         }),
     ]

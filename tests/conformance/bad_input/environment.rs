@@ -59,7 +59,13 @@ fn parameters() -> Vec<Bad> {
 
 fn namespaces() -> Vec<Bad> {
     vec![
-        variable("a namespace that is not there", &[3, 4], &["CNI_NETNS", "/nowhere"], "CNI_NETNS", "/nowhere"),
+        variable(
+            "a namespace that is not there",
+            &[3, 4],
+            &["CNI_NETNS", "/nowhere"],
+            "CNI_NETNS",
+            "/nowhere",
+        ),
         variable("a namespace that is a directory", &[4], &["CNI_NETNS", "/proc"], "CNI_NETNS", "/proc"),
         variable("a namespace that is a device", &[4], &["CNI_NETNS", "/dev/null"], "CNI_NETNS", "/dev/null"),
         variable(
@@ -80,24 +86,53 @@ fn namespaces() -> Vec<Bad> {
             Ok(add(lab).variable("CNI_NETNS", path).input(GOOD))
         }),
         variable("the node's own namespace", &[8], &["/proc/self/ns/net"], "CNI_NETNS", "/proc/self/ns/net"),
-        Bad::new("the node's own namespace, with an override that says no", &[8], &["/proc/self/ns/net"], |lab| {
-            let call = add(lab).variable("CNI_NETNS", "/proc/self/ns/net");
-            Ok(call.variable("CNI_NETNS_OVERRIDE", "0").input(GOOD))
-        }),
+        Bad::new(
+            "the node's own namespace, with an override that says no",
+            &[8],
+            &["/proc/self/ns/net"],
+            |lab| {
+                let call = add(lab).variable("CNI_NETNS", "/proc/self/ns/net");
+                Ok(call.variable("CNI_NETNS_OVERRIDE", "0").input(GOOD))
+            },
+        ),
     ]
 }
 
 fn arguments() -> Vec<Bad> {
     vec![
         variable("an unknown argument", &[4], &["CNI_ARGS", "COLOR"], "CNI_ARGS", "COLOR=red"),
-        variable("an unknown argument of many", &[4], &["COLOR"], "CNI_ARGS", "IP=10.1.0.9;COLOR=red;IgnoreUnknown=0"),
+        variable(
+            "an unknown argument of many",
+            &[4],
+            &["COLOR"],
+            "CNI_ARGS",
+            "IP=10.1.0.9;COLOR=red;IgnoreUnknown=0",
+        ),
         variable("an argument without a value", &[4], &["CNI_ARGS", "IP"], "CNI_ARGS", "IP"),
-        variable("an IgnoreUnknown that is neither", &[4], &["IgnoreUnknown", "maybe"], "CNI_ARGS", "IgnoreUnknown=maybe"),
+        variable(
+            "an IgnoreUnknown that is neither",
+            &[4],
+            &["IgnoreUnknown", "maybe"],
+            "CNI_ARGS",
+            "IgnoreUnknown=maybe",
+        ),
         variable("an argument IP that is none", &[4, 7], &["IP", "10.1.0.300"], "CNI_ARGS", "IP=10.1.0.300"),
         variable("an argument IP outside of the range", &[4, 7], &["10.9.0.1"], "CNI_ARGS", "IP=10.9.0.1"),
-        variable("an argument IP that is the gateway's", &[4, 7], &["10.1.0.1", "gateway"], "CNI_ARGS", "IP=10.1.0.1"),
+        variable(
+            "an argument IP that is the gateway's",
+            &[4, 7],
+            &["10.1.0.1", "gateway"],
+            "CNI_ARGS",
+            "IP=10.1.0.1",
+        ),
         variable("an argument MAC that is none", &[4, 7], &["02:xx"], "CNI_ARGS", "MAC=02:xx"),
-        variable("an argument MAC of a group", &[4, 7, 105], &["01:00:5e:00:00:01"], "CNI_ARGS", "MAC=01:00:5e:00:00:01"),
+        variable(
+            "an argument MAC of a group",
+            &[4, 7, 105],
+            &["01:00:5e:00:00:01"],
+            "CNI_ARGS",
+            "MAC=01:00:5e:00:00:01",
+        ),
         variable("a time limit that is none", &[4], &["WEIR_TIMEOUT", "soon"], "WEIR_TIMEOUT", "soon"),
     ]
 }

@@ -218,14 +218,11 @@ fn masquerading() -> Vec<Case> {
     let config = r#"{"isDefaultGateway":true,"ipMasq":true,"ipam":{"type":"host-local",
         "ranges":[[{"subnet":"10.1.0.0/24"}],[{"subnet":"fd00:1::/64"}]]}}"#;
     vec![
-        bridge("masquerades both families", config)
-            .needs(Need::World)
-            .needs(Need::Iptables)
-            .then([
-                Step::WorldSees(0, Family::V4, "192.0.2.1"),
-                Step::WorldSees(0, Family::V6, "2001:db8::1"),
-                Step::WorldSees(1, Family::V4, "192.0.2.1"),
-            ]),
+        bridge("masquerades both families", config).needs(Need::World).needs(Need::Iptables).then([
+            Step::WorldSees(0, Family::V4, "192.0.2.1"),
+            Step::WorldSees(0, Family::V6, "2001:db8::1"),
+            Step::WorldSees(1, Family::V4, "192.0.2.1"),
+        ]),
         bridge(
             "masquerades by nftables",
             r#"{"isDefaultGateway":true,"ipMasq":true,"ipMasqBackend":"nftables",
@@ -242,16 +239,13 @@ fn masquerading() -> Vec<Case> {
         )
         .needs(Need::World)
         .then([Step::WorldSees(0, Family::V4, "10.1.0.2"), Step::WorldSees(1, Family::V6, "fd00:1::3")]),
-        bridge("masquerades only what is attached", config)
-            .needs(Need::World)
-            .needs(Need::Iptables)
-            .steps([
-                Step::Add(0),
-                Step::Add(1),
-                Step::Del(1),
-                Step::WorldSees(0, Family::V4, "192.0.2.1"),
-                Step::Check(0),
-                Step::Del(0),
-            ]),
+        bridge("masquerades only what is attached", config).needs(Need::World).needs(Need::Iptables).steps([
+            Step::Add(0),
+            Step::Add(1),
+            Step::Del(1),
+            Step::WorldSees(0, Family::V4, "192.0.2.1"),
+            Step::Check(0),
+            Step::Del(0),
+        ]),
     ]
 }

@@ -92,21 +92,81 @@ pub(super) fn cases() -> Vec<Case> {
 
 fn ranges() -> Vec<Case> {
     vec![
-        range("with a subnet without a length", r#"{"type":"bridge","ipam":{"type":"host-local","subnet":"10.1.0.0"}}"#, &["10.1.0.0"]),
-        range("with host bits in the subnet", r#"{"type":"bridge","ipam":{"type":"host-local","subnet":"10.1.0.9/24"}}"#, &["host bits", "10.1.0.0"]),
-        range("with a subnet that is too small", r#"{"type":"bridge","ipam":{"type":"host-local","subnet":"10.1.0.0/31"}}"#, &["10.1.0.0/31", "too small"]),
-        range("with an IPv6 subnet that is too small", r#"{"type":"bridge","ipam":{"type":"host-local","subnet":"fd00::/127"}}"#, &["fd00::/127", "too small"]),
-        range("with a range that begins outside", r#"{"type":"bridge","ipam":{"type":"host-local","subnet":"10.1.0.0/24","rangeStart":"10.2.0.1"}}"#, &["10.2.0.1", "10.1.0.0/24"]),
-        range("with a range that ends outside", r#"{"type":"bridge","ipam":{"type":"host-local","subnet":"10.1.0.0/24","rangeEnd":"10.2.0.1"}}"#, &["10.2.0.1", "10.1.0.0/24"]),
-        range("with a range upside down", r#"{"type":"bridge","ipam":{"type":"host-local","subnet":"10.1.0.0/24","rangeStart":"10.1.0.9","rangeEnd":"10.1.0.3"}}"#, &["10.1.0.9"]),
-        range("with a gateway that is no address", r#"{"type":"bridge","ipam":{"type":"host-local","subnet":"10.1.0.0/24","gateway":"here"}}"#, &["here"]),
-        range("with overlapping ranges in a set", r#"{"type":"bridge","ipam":{"type":"host-local","ranges":[[{"subnet":"10.1.0.0/16"},{"subnet":"10.1.2.0/24"}]]}}"#, &["overlap"]),
-        range("with overlapping sets", r#"{"type":"bridge","ipam":{"type":"host-local","ranges":[[{"subnet":"10.1.0.0/16"}],[{"subnet":"10.1.2.0/24"}]]}}"#, &["overlap"]),
-        range("with both families in a set", r#"{"type":"bridge","ipam":{"type":"host-local","ranges":[[{"subnet":"10.1.0.0/16"},{"subnet":"fd00::/64"}]]}}"#, &["mixed address families"]),
-        range("with an empty set", r#"{"type":"bridge","ipam":{"type":"host-local","ranges":[[]]}}"#, &["empty range set"]),
-        range("without ranges", r#"{"type":"bridge","ipam":{"type":"host-local"}}"#, &["no IP ranges specified"]),
+        range(
+            "with a subnet without a length",
+            r#"{"type":"bridge","ipam":{"type":"host-local","subnet":"10.1.0.0"}}"#,
+            &["10.1.0.0"],
+        ),
+        range(
+            "with host bits in the subnet",
+            r#"{"type":"bridge","ipam":{"type":"host-local","subnet":"10.1.0.9/24"}}"#,
+            &["host bits", "10.1.0.0"],
+        ),
+        range(
+            "with a subnet that is too small",
+            r#"{"type":"bridge","ipam":{"type":"host-local","subnet":"10.1.0.0/31"}}"#,
+            &["10.1.0.0/31", "too small"],
+        ),
+        range(
+            "with an IPv6 subnet that is too small",
+            r#"{"type":"bridge","ipam":{"type":"host-local","subnet":"fd00::/127"}}"#,
+            &["fd00::/127", "too small"],
+        ),
+        range(
+            "with a range that begins outside",
+            r#"{"type":"bridge","ipam":{"type":"host-local","subnet":"10.1.0.0/24","rangeStart":"10.2.0.1"}}"#,
+            &["10.2.0.1", "10.1.0.0/24"],
+        ),
+        range(
+            "with a range that ends outside",
+            r#"{"type":"bridge","ipam":{"type":"host-local","subnet":"10.1.0.0/24","rangeEnd":"10.2.0.1"}}"#,
+            &["10.2.0.1", "10.1.0.0/24"],
+        ),
+        range(
+            "with a range upside down",
+            r#"{"type":"bridge","ipam":{"type":"host-local","subnet":"10.1.0.0/24","rangeStart":"10.1.0.9","rangeEnd":"10.1.0.3"}}"#,
+            &["10.1.0.9"],
+        ),
+        range(
+            "with a gateway that is no address",
+            r#"{"type":"bridge","ipam":{"type":"host-local","subnet":"10.1.0.0/24","gateway":"here"}}"#,
+            &["here"],
+        ),
+        range(
+            "with overlapping ranges in a set",
+            r#"{"type":"bridge","ipam":{"type":"host-local","ranges":[[{"subnet":"10.1.0.0/16"},{"subnet":"10.1.2.0/24"}]]}}"#,
+            &["overlap"],
+        ),
+        range(
+            "with overlapping sets",
+            r#"{"type":"bridge","ipam":{"type":"host-local","ranges":[[{"subnet":"10.1.0.0/16"}],[{"subnet":"10.1.2.0/24"}]]}}"#,
+            &["overlap"],
+        ),
+        range(
+            "with both families in a set",
+            r#"{"type":"bridge","ipam":{"type":"host-local","ranges":[[{"subnet":"10.1.0.0/16"},{"subnet":"fd00::/64"}]]}}"#,
+            &["mixed address families"],
+        ),
+        range(
+            "with an empty set",
+            r#"{"type":"bridge","ipam":{"type":"host-local","ranges":[[]]}}"#,
+            &["empty range set"],
+        ),
+        range(
+            "without ranges",
+            r#"{"type":"bridge","ipam":{"type":"host-local"}}"#,
+            &["no IP ranges specified"],
+        ),
         range("without ipam", r#"{"type":"host-local"}"#, &["ipam"]),
-        range("with a route that is no network", r#"{"type":"bridge","ipam":{"type":"host-local","subnet":"10.1.0.0/24","routes":[{"dst":"there"}]}}"#, &["there"]),
-        range("with two IPv4 sets in version 0.2.0", r#"{"cniVersion":"0.2.0","type":"bridge","ipam":{"type":"host-local","ranges":[[{"subnet":"10.1.0.0/24"}],[{"subnet":"10.2.0.0/24"}]]}}"#, &["0.2.0"]),
+        range(
+            "with a route that is no network",
+            r#"{"type":"bridge","ipam":{"type":"host-local","subnet":"10.1.0.0/24","routes":[{"dst":"there"}]}}"#,
+            &["there"],
+        ),
+        range(
+            "with two IPv4 sets in version 0.2.0",
+            r#"{"cniVersion":"0.2.0","type":"bridge","ipam":{"type":"host-local","ranges":[[{"subnet":"10.1.0.0/24"}],[{"subnet":"10.2.0.0/24"}]]}}"#,
+            &["0.2.0"],
+        ),
     ]
 }

@@ -24,7 +24,8 @@ pub(super) struct Chain {
 impl Chain {
     /// Reads a configuration.
     pub(super) fn parse(text: &str) -> Result<Self> {
-        let value: Value = serde_json::from_str(text).context("read the network configuration: it is not JSON")?;
+        let value: Value =
+            serde_json::from_str(text).context("read the network configuration: it is not JSON")?;
         let string = |key: &str| weir_config::get(&value, key).and_then(Value::as_str);
         let name = string("name").context("network configuration: key \"name\" is missing")?.to_owned();
         let version = match string("cniVersion") {
@@ -39,7 +40,8 @@ impl Chain {
         };
         ensure!(!plugins.is_empty(), "network configuration: key \"plugins\": the list is empty");
         for plugin in &mut plugins {
-            let plugin = plugin.as_object_mut().context("network configuration: a plugin is not an object")?;
+            let plugin =
+                plugin.as_object_mut().context("network configuration: a plugin is not an object")?;
             plugin.insert("name".to_owned(), name.clone().into());
             plugin.insert("cniVersion".to_owned(), version.as_str().into());
         }
@@ -54,7 +56,12 @@ impl Chain {
     }
 
     /// Adds a container; takes back what was done if a plugin fails.
-    pub(super) fn add(&self, container: (&str, PathBuf), paths: &Paths, trace: &Trace) -> Result<CniResult, Failure> {
+    pub(super) fn add(
+        &self,
+        container: (&str, PathBuf),
+        paths: &Paths,
+        trace: &Trace,
+    ) -> Result<CniResult, Failure> {
         let mut result = None;
         for plugin in &self.plugins {
             match self.call(Command::Add, plugin, result.as_ref(), container.clone(), paths, trace) {
@@ -100,7 +107,8 @@ impl Chain {
             config["prevResult"] = result.clone();
         }
         let called_as = kind(plugin).unwrap_or("weir");
-        let environment = Environment::of_own_call(command, called_as, container, paths.clone(), trace.clone());
+        let environment =
+            Environment::of_own_call(command, called_as, container, paths.clone(), trace.clone());
         dispatch::serve(Request::new(environment, &config.to_string())?)
     }
 }
@@ -142,7 +150,13 @@ mod tests {
 
     #[test]
     fn what_is_no_configuration_is_refused() {
-        for text in ["", "[]", "{}", r#"{"name":"n","plugins":[]}"#, r#"{"name":"n","cniVersion":"9.9.9","type":"t"}"#] {
+        for text in [
+            "",
+            "[]",
+            "{}",
+            r#"{"name":"n","plugins":[]}"#,
+            r#"{"name":"n","cniVersion":"9.9.9","type":"t"}"#,
+        ] {
             assert!(Chain::parse(text).is_err(), "{text}");
         }
     }

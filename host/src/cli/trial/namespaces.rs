@@ -48,8 +48,10 @@ impl Node {
     pub(super) fn enter(directory: &Path, containers: &[&'static str]) -> Result<Self> {
         leave_the_machine()?;
         let driver = Arc::new(Driver::new(Instant::now() + TIME).context("prepare for netlink requests")?);
-        let netns = Netns::host(NetnsFile::current()?, Arc::clone(&driver)).context("open the node's namespace")?;
-        let containers = containers.iter().map(|name| Container::new(directory, name, &driver)).collect::<Result<_>>()?;
+        let netns =
+            Netns::host(NetnsFile::current()?, Arc::clone(&driver)).context("open the node's namespace")?;
+        let containers =
+            containers.iter().map(|name| Container::new(directory, name, &driver)).collect::<Result<_>>()?;
         let outside = Container::new(directory, "outside", &driver)?;
         let node = Self { netns: Arc::new(netns), containers, outside };
         node.connect_outside().context("connect the node with a host outside")?;
@@ -131,7 +133,10 @@ fn leave_the_machine() -> Result<()> {
         return be_private();
     }
     unshare(CloneFlags::CLONE_NEWUSER | own).map_err(|errno| {
-        anyhow!("make namespaces for the trial: {}; this machine allows that to root only: use sudo", errno.desc())
+        anyhow!(
+            "make namespaces for the trial: {}; this machine allows that to root only: use sudo",
+            errno.desc()
+        )
     })?;
     let map = |file: &str, line: String| fs::write(file, line).with_context(|| format!("write {file}"));
     map("/proc/self/setgroups", "deny".to_owned())?;

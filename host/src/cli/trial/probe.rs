@@ -64,7 +64,8 @@ fn echo(target: IpAddr) -> io::Result<()> {
 
 /// RFC 1071, of an even number of bytes.
 fn checksum(message: &[u8]) -> u16 {
-    let sum: u32 = message.chunks_exact(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+    let sum: u32 =
+        message.chunks_exact(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
     !u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap_or(u16::MAX)
 }
 
@@ -72,7 +73,8 @@ fn checksum(message: &[u8]) -> u16 {
 /// must not see the container's own address.
 pub(super) fn masqueraded(from: &Container, outside: &Container, source: IpAddr) -> Result<Duration, String> {
     let sent = Instant::now();
-    let seen = exchange(from, outside, source).map_err(|error| format!("reach the host outside: {}", reason(&error)))?;
+    let seen = exchange(from, outside, source)
+        .map_err(|error| format!("reach the host outside: {}", reason(&error)))?;
     if seen == source {
         return Err(format!("the host outside sees {seen}, the container's own address"));
     }

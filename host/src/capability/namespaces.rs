@@ -1,0 +1,219 @@
+//! `weir:net/links`: namespaces, and what can be found or made in them.
+
+use std::sync::Arc;
+
+use wasmtime::component::Resource;
+
+use super::ambient::random_bytes;
+use super::links::{LinkHandle, mac_bytes, net_error};
+use crate::call::{Served, Stop};
+use crate::journal::{Inverse, Side};
+use crate::netlink::{BridgeSpec, Netns, VethEnd};
+use crate::request::NAME_LIMIT;
+use crate::session::Session;
+use crate::wit::weir::net::links::{self, BridgeOptions};
+use crate::wit::weir::net::types::{IpFamily, NetError};
+
+/// A namespace in the hands of a plugin.
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub struct NetnsHandle {
+    netns: Arc<Netns>,
+    side: Side,
+}
+
+impl links::Host for Session {
+    fn host(&mut self) -> Served<Result<Resource<NetnsHandle>, NetError>> {
+        let netns = self.call.node.host().map_err(Stop)?;
+        Ok(Ok(self.table.push(NetnsHandle { netns, side: Side::Host })?))
+    }
+
+    fn container(&mut self) -> Served<Result<Resource<NetnsHandle>, NetError>> {
+        match self.call.node.container().map_err(Stop)? {
+            Some(netns) => Ok(Ok(self.table.push(NetnsHandle { netns, side: Side::Container })?)),
+            None => Ok(Err(NetError::NotFound("the container namespace does not exist any more".to_owned()))),
+        }
+    }
+}
+
+impl links::HostNetns for Session {
+    fn link(
+        &mut self,
+        netns: Resource<NetnsHandle>,
+        name: String,
+    ) -> Served<Result<Resource<LinkHandle>, NetError>> {
+        self.call.check_time()?;
+        if let Err(error) = check_name(&name) {
+            return Ok(Err(error));
+        }
+        let NetnsHandle { netns, side } = self.table.get(&netns)?;
+        let (netns, side) = (Arc::clone(netns), *side);
+        match netns.link_by_name(&name) {
+            Ok(link) => Ok(Ok(self.push_link(netns, side, link, false)?)),
+            Err(error) => Ok(Err(net_error(error))),
+        }
+    }
+
+    fn create_veth(
+        &mut self,
+        netns: Resource<NetnsHandle>,
+        near: links::VethEnd,
+        far: links::VethEnd,
+        peer_netns: Resource<NetnsHandle>,
+        mtu: u32,
+        controller: Option<Resource<LinkHandle>>,
+    ) -> Served<Result<(Resource<LinkHandle>, Resource<LinkHandle>), NetError>> {
+        for name in [&near.name, &far.name] {
+            if let Err(error) = check_name(name) {
+                return Ok(Err(error));
+            }
+        }
+        let (here, side) = self.netns_of(&netns)?;
+        let (there, far_side) = self.netns_of(&peer_netns)?;
+        let controller = match controller.map(|bridge| self.index_in(&bridge, side)).transpose()?.transpose()
+        {
+            Ok(controller) => controller,
+            Err(error) => return Ok(Err(error)),
+        };
+        // The way back deletes by name, so nothing may have that name before.
+        match here.link_by_name(&near.name) {
+            Err(error) if error.is_absent() => {}
+            Err(error) => return Ok(Err(net_error(error))),
+            Ok(_) => {
+                return Ok(Err(NetError::AlreadyExists(format!(
+                    "create veth pair {}: a link of that name exists already in {}",
+                    near.name,
+                    here.label()
+                ))));
+            }
+        }
+        let inverse = Inverse::DeleteLink { side, name: near.name.clone(), kind: "veth".to_owned() };
+        let object = format!("{} and {} in {}", near.name, far.name, there.label());
+        let (near, far) = (veth_end(near), veth_end(far));
+        let made = self.call.change(self.plugin, "create-veth", object, Some(inverse), || {
+            here.create_veth(&near, &far, &there, mtu, controller)
+        })?;
+        match made {
+            Ok((near, far)) => {
+                let near = self.push_link(here, side, near, true)?;
+                let far = self.push_link(there, far_side, far, true)?;
+                Ok(Ok((near, far)))
+            }
+            Err(error) => Ok(Err(net_error(error))),
+        }
+    }
+
+    fn create_shared_veth(
+        &mut self,
+        netns: Resource<NetnsHandle>,
+        port: links::VethEnd,
+        own: links::VethEnd,
+        mtu: u32,
+        bridge: Resource<LinkHandle>,
+    ) -> Served<Result<(Resource<LinkHandle>, Resource<LinkHandle>), NetError>> {
+        for name in [&port.name, &own.name] {
+            if let Err(error) = check_name(name) {
+                return Ok(Err(error));
+            }
+        }
+        let (netns, side) = self.netns_of(&netns)?;
+        let bridge = match self.index_in(&bridge, side)? {
+            Ok(bridge) => bridge,
+            Err(error) => return Ok(Err(error)),
+        };
+        let object = format!("{} and {}", port.name, own.name);
+        let (port, own) = (veth_end(port), veth_end(own));
+        let made = self.call.change(self.plugin, "create-shared-veth", object, None, || {
+            netns.create_veth(&port, &own, &netns, mtu, Some(bridge))
+        })?;
+        match made {
+            Ok((port, own)) => {
+                let port = self.push_link(Arc::clone(&netns), side, port, true)?;
+                let own = self.push_link(netns, side, own, true)?;
+                Ok(Ok((port, own)))
+            }
+            Err(error) => Ok(Err(net_error(error))),
+        }
+    }
+
+    fn create_bridge(
+        &mut self,
+        netns: Resource<NetnsHandle>,
+        options: BridgeOptions,
+    ) -> Served<Result<Resource<LinkHandle>, NetError>> {
+        if let Err(error) = check_name(&options.name) {
+            return Ok(Err(error));
+        }
+        let (netns, side) = self.netns_of(&netns)?;
+        let bridge = BridgeSpec {
+            mac: random_mac()?,
+            name: options.name,
+            mtu: options.mtu,
+            vlan_filtering: options.vlan_filtering,
+            default_vlan: options.default_vlan,
+        };
+        let made = self.call.change(self.plugin, "create-bridge", bridge.name.as_str(), None, || {
+            netns.create_bridge(&bridge)
+        })?;
+        match made {
+            Ok(link) => Ok(Ok(self.push_link(netns, side, link, false)?)),
+            Err(error) => Ok(Err(net_error(error))),
+        }
+    }
+
+    fn enable_forwarding(
+        &mut self,
+        netns: Resource<NetnsHandle>,
+        family: IpFamily,
+    ) -> Served<Result<(), NetError>> {
+        self.call.check_time()?;
+        let (netns, _) = self.netns_of(&netns)?;
+        let (is_ipv4, path) = match family {
+            IpFamily::Ipv4 => (true, "ip_forward"),
+            IpFamily::Ipv6 => (false, "conf/all/forwarding"),
+        };
+        // Writing it again makes the kernel walk over all links.
+        match netns.sysctl(is_ipv4, path) {
+            Ok(value) if value == "1" => return Ok(Ok(())),
+            Ok(_) => {}
+            Err(error) => return Ok(Err(net_error(error))),
+        }
+        let done = self
+            .call
+            .change(self.plugin, "enable-forwarding", path, None, || netns.set_sysctl(is_ipv4, path, "1"))?;
+        Ok(done.map_err(net_error))
+    }
+
+    fn drop(&mut self, netns: Resource<NetnsHandle>) -> Served<()> {
+        self.table.delete(netns)?;
+        Ok(())
+    }
+}
+
+impl Session {
+    fn netns_of(&self, handle: &Resource<NetnsHandle>) -> Served<(Arc<Netns>, Side)> {
+        let NetnsHandle { netns, side } = self.table.get(handle)?;
+        Ok((Arc::clone(netns), *side))
+    }
+}
+
+fn check_name(name: &str) -> Result<(), NetError> {
+    let is_good = !name.is_empty()
+        && name.len() <= NAME_LIMIT
+        && name != "."
+        && name != ".."
+        && !name.contains(|c: char| c == '/' || c == ':' || c == '%' || c.is_whitespace() || c.is_control());
+    if is_good { Ok(()) } else { Err(NetError::Invalid(format!("{name:?} is no name for a link"))) }
+}
+
+fn random_mac() -> Served<[u8; 6]> {
+    let bytes = random_bytes(6)?;
+    let mut mac = [0; 6];
+    mac.copy_from_slice(&bytes);
+    // Locally administered, for one station (IEEE 802, section 8.2).
+    mac[0] = (mac[0] & 0xfe) | 0x02;
+    Ok(mac)
+}
+
+fn veth_end(end: links::VethEnd) -> VethEnd {
+    VethEnd { name: end.name, mac: end.mac.map(mac_bytes), up: end.up }
+}
