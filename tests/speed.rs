@@ -100,7 +100,7 @@ impl Bench {
         let sides = Sides::new(1)?;
         let mut samples: [[Samples; 2]; 2] = Default::default();
         let mut floor: [Samples; 2] = Default::default();
-        let floor_lab = with_floor.then(|| floor::lab()).transpose()?;
+        let floor_lab = with_floor.then(floor::lab).transpose()?;
         for round in 0..=self.rounds {
             for (lab, samples) in sides.both().into_iter().zip(&mut samples) {
                 for (command, samples) in ["ADD", "DEL"].into_iter().zip(samples) {

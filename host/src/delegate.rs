@@ -76,6 +76,11 @@ impl Delegate<'_> {
         }
     }
 
+    /// Whether there is such a program.
+    pub(crate) fn exists(&self) -> bool {
+        self.path.iter().any(|directory| directory.join(self.plugin).is_file())
+    }
+
     /// Finds the program: a regular file, symbolic links followed, and not
     /// weir itself under a type that it does not know.
     fn find(&self) -> Result<PathBuf, Failure> {

@@ -220,7 +220,16 @@ fn del(call: &Rc<Call>, selected: Selected) -> Result<(), Failure> {
     *call.journal.borrow_mut() = journal;
     let ran = run(call, selected);
     let Some(mut journal) = call.journal.borrow_mut().take() else {
-        return ran.map(drop);
+        return match ran {
+            // Nothing of it is left that the component could take away.
+            Err(failure) if call.request.config.kind.is_some() && !serves(&call.key.plugin) => {
+                eprintln!(
+                    "weir: {failure}; nothing is known of this attachment, so there is nothing to undo"
+                );
+                Ok(())
+            }
+            ran => ran.map(drop),
+        };
     };
     call.node.extend(Instant::now() + CLEAN_UP_TIME);
     let undone = roll_back(&mut journal, &call.node, false);

@@ -17,10 +17,6 @@ mod record;
 mod slot;
 
 #[cfg(test)]
-mod interop;
-#[cfg(test)]
-mod measure;
-#[cfg(test)]
 mod tests;
 
 use std::io;

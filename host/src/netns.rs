@@ -18,6 +18,13 @@ use nix::sys::statfs::{FsType, fstatfs};
 /// `NSFS_MAGIC` of `linux/magic.h`.
 const NSFS: FsType = FsType(0x6e73_6673);
 
+nix::ioctl_none!(
+    /// Tells the kind of a namespace, as the flag of clone(2); ioctl_ns(2).
+    ns_get_nstype,
+    0xb7,
+    0x3
+);
+
 /// An open network namespace.
 #[derive(Debug)]
 pub(crate) struct NetnsFile {
@@ -51,7 +58,13 @@ impl NetnsFile {
             Ok(_) => return Err(unusable("it is a file, not a namespace")),
             Err(errno) => return Err(unusable(errno.desc())),
         }
-        Ok(Self { file })
+        // SAFETY: the request takes no argument and changes nothing.
+        let kind = unsafe { ns_get_nstype(file.as_raw_fd()) };
+        if kind == Ok(CloneFlags::CLONE_NEWNET.bits()) {
+            Ok(Self { file })
+        } else {
+            Err(unusable("it is a namespace of another kind"))
+        }
     }
 
     /// The namespace of the process.
@@ -136,6 +149,12 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let error = NetnsFile::open(file.path()).unwrap_err();
         assert!(matches!(error, NetnsError::Unusable { .. }), "{error}");
+    }
+
+    #[test]
+    fn another_kind_of_namespace_is_no_network() {
+        let error = NetnsFile::open(Path::new("/proc/self/ns/uts")).unwrap_err();
+        assert!(error.to_string().contains("another kind"), "{error}");
     }
 
     #[test]

@@ -13,6 +13,9 @@ use crate::lab::{Call, Lab, Plugins, changes};
 const GOOD: &str = r#"{"cniVersion":"1.0.0","name":"mynet","type":"bridge","isGateway":true,
     "ipam":{"type":"host-local","subnet":"10.1.0.0/24"}}"#;
 
+/// Makes the call in a lab that has one container.
+type Arrange = Box<dyn Fn(&Lab) -> anyhow::Result<Call> + Send>;
+
 /// A bad call.
 pub(super) struct Bad {
     name: &'static str,
@@ -20,7 +23,7 @@ pub(super) struct Bad {
     codes: &'static [u64],
     /// What the message has to mention.
     says: &'static [&'static str],
-    arrange: Box<dyn Fn(&Lab) -> anyhow::Result<Call> + Send>,
+    arrange: Arrange,
 }
 
 impl Bad {

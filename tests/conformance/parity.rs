@@ -18,7 +18,7 @@ use crate::lab::{Facts, Lab, Missing, Plugins, Reply, changes, is_installed, rea
 
 /// How long both sides may take to become equal: the kernel itself finishes
 /// some things a little later.
-const SETTLE_TIME: Duration = Duration::from_secs(4);
+const SETTLE_TIME: Duration = Duration::from_secs(8);
 
 /// One test for each case.
 pub(crate) fn tests() -> Vec<Test> {

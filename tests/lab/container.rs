@@ -41,7 +41,7 @@ impl Container {
                 (path, None)
             }
             Handle::Process => {
-                let process = namespace.enter(|| sleeper())?;
+                let process = namespace.enter(sleeper)?;
                 (PathBuf::from(format!("/proc/{}/ns/net", process.id())), Some(process))
             }
         };

@@ -70,19 +70,24 @@ fn stall(network: &'static Network) -> anyhow::Result<()> {
     let faults: Vec<String> = (1..=changes(network)?)
         .flat_map(|change| MOMENTS.map(|moment| format!("stall-{moment}:{change}")))
         .collect();
+    let one = |fault: &str| {
+        let failed = disturb(network, fault, false, DEADLINE).context(fault.to_owned())?;
+        ensure!(failed, "{fault}: ADD succeeded");
+        Ok(())
+    };
+    let mut broken = Vec::new();
     for some in faults.chunks(AT_ONCE) {
         thread::scope(|scope| {
-            let one = |fault: &str| {
-                let failed = disturb(network, fault, false, DEADLINE).context(fault.to_owned())?;
-                ensure!(failed, "{fault}: ADD succeeded");
-                Ok(())
-            };
             let running: Vec<_> = some.iter().map(|fault| scope.spawn(move || one(fault))).collect();
-            running
-                .into_iter()
-                .try_for_each(|run| run.join().unwrap_or_else(|cause| panic::resume_unwind(cause)))
-        })?;
+            broken.extend(
+                running
+                    .into_iter()
+                    .filter_map(|run| run.join().unwrap_or_else(|cause| panic::resume_unwind(cause)).err()),
+            );
+        });
     }
+    let report: Vec<String> = broken.iter().map(|error| format!("{error:#}")).collect();
+    ensure!(report.is_empty(), "{}", report.join("\n"));
     Ok(())
 }
 

@@ -75,6 +75,11 @@ impl Session {
             variables: Vec::new(),
             deadline: Instant::now() + call.remaining(),
         };
+        if command == Command::Del && !delegate.exists() {
+            // Whatever it did went with it; the container must not stay.
+            eprintln!("weir: release the addresses of IPAM plugin {kind}: it is not installed any more");
+            return Ok(Ok(None));
+        }
         let inverse = (command == Command::Add).then(|| Inverse::DelegateDel {
             plugin: kind.to_owned(),
             path: request.environment.path.clone(),

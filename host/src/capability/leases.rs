@@ -33,6 +33,11 @@ impl leases::Host for Session {
         let paths = self.call.node.paths();
         let data_dir = match data_dir {
             None => paths.leases().to_owned(),
+            Some(path) if !path.starts_with('/') => {
+                return Ok(Err(StoreError::Invalid(format!(
+                    "key \"dataDir\": {path:?} is not an absolute path"
+                ))));
+            }
             Some(path) if self.call.request.config.names("dataDir", &path) => PathBuf::from(path),
             Some(path) => {
                 return Ok(Err(StoreError::Denied(format!(

@@ -121,7 +121,15 @@ impl links::HostLink for Session {
     }
 
     fn set_mac(&mut self, link: Resource<LinkHandle>, mac: MacAddress) -> Served<Result<(), NetError>> {
-        let denied = self.own_only(&link, "set the hardware address of")?;
+        let there = self.link_of(&link)?;
+        // Given its own address once more, a bridge keeps it.
+        let keeps =
+            matches!(there.netns.link_by_index(there.index), Ok(state) if state.mac == Some(mac_bytes(mac)));
+        let denied = if keeps {
+            self.own_or_bridge(&link, "set the hardware address of")?
+        } else {
+            self.own_only(&link, "set the hardware address of")?
+        };
         if let Some(denied) = denied {
             return Ok(Err(denied));
         }

@@ -312,7 +312,10 @@ pub(crate) fn list(directory: &Path) -> Result<Vec<String>, Failure> {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => {
-            return Err(Failure::io(format!("read the journal's directory {}: {error}", directory.display())));
+            return Err(Failure::io(format!(
+                "read the journal's directory {}: {error}",
+                directory.display()
+            )));
         }
     };
     let mut names: Vec<String> =

@@ -205,10 +205,9 @@ impl LeaseDirectory {
                 outcome => outcome,
             }
             .map_err(io::Error::from),
-            None => self.dir.hard_link(UNFINISHED, &self.dir, &name).and_then(|()| {
+            None => self.dir.hard_link(UNFINISHED, &self.dir, &name).inspect(|()| {
                 // The lease is made; a left-over name of it does not count.
                 drop(self.dir.remove_file(UNFINISHED));
-                Ok(())
             }),
         };
         match linked {

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::index::file_name;
-use super::{AddressRange, LeaseError, Location, Owner, Pool, Usage};
+use super::range::Usage;
+use super::{AddressRange, LeaseError, Location, Owner, Pool};
 
 pub(super) const WAIT: Duration = Duration::from_secs(20);
 

@@ -84,8 +84,15 @@ pub struct Environment {
 impl Environment {
     /// Reads the environment. `None` when `CNI_COMMAND` is not set.
     pub fn read(called_as: String) -> Result<Option<Self>, Failure> {
-        let Some(command) = text("CNI_COMMAND")? else { return Ok(None) };
-        Self::from_variables(&command, called_as).map(Some)
+        Self::from_variables(&Variables(&variable), called_as)
+    }
+
+    /// Reads an environment of which `variable` tells the values, for tests.
+    pub fn of(
+        variable: &dyn Fn(&str) -> Option<OsString>,
+        called_as: String,
+    ) -> Result<Option<Self>, Failure> {
+        Self::from_variables(&Variables(variable), called_as)
     }
 
     /// The environment of a call that weir makes itself, about interface
@@ -115,16 +122,17 @@ impl Environment {
         }
     }
 
-    fn from_variables(command: &str, called_as: String) -> Result<Self, Failure> {
+    fn from_variables(variables: &Variables<'_>, called_as: String) -> Result<Option<Self>, Failure> {
+        let Some(command) = variables.text("CNI_COMMAND")? else { return Ok(None) };
         let command = Command::ALL.into_iter().find(|known| known.as_str() == command).ok_or_else(|| {
             Failure::environment(format!(
                 "unknown CNI_COMMAND: {command:?}: expected one of {}",
                 Command::ALL.map(Command::as_str).join(", ")
             ))
         })?;
-        let netns = text("CNI_NETNS")?;
-        let container_id = text("CNI_CONTAINERID")?;
-        let ifname = text("CNI_IFNAME")?;
+        let netns = variables.text("CNI_NETNS")?;
+        let container_id = variables.text("CNI_CONTAINERID")?;
+        let ifname = variables.text("CNI_IFNAME")?;
         if command.concerns_a_container() {
             let mut missing = Vec::new();
             if container_id.is_none() {
@@ -151,49 +159,63 @@ impl Environment {
             check_container_id(&container_id)?;
             check_ifname(&ifname)?;
         }
-        Ok(Self {
+        Ok(Some(Self {
             command,
             called_as,
             container_id,
             ifname,
             netns: netns.map(PathBuf::from),
-            args: if command.concerns_a_container() { arguments()? } else { Vec::new() },
-            path: text("CNI_PATH")?.map(|path| env::split_paths(&path).collect()).unwrap_or_default(),
+            args: if command.concerns_a_container() { arguments(variables)? } else { Vec::new() },
+            path: variables
+                .text("CNI_PATH")?
+                .map(|path| env::split_paths(&path).collect())
+                .unwrap_or_default(),
             netns_override: matches!(
-                text("CNI_NETNS_OVERRIDE")?.as_deref(),
+                variables.text("CNI_NETNS_OVERRIDE")?.as_deref(),
                 Some("1" | "t" | "T" | "true" | "TRUE" | "True")
             ),
-            paths: Paths::new(variable("WEIR_STATE_DIR"), variable("WEIR_CNI_STATE_DIR")),
-            budget: budget()?,
+            paths: Paths::new(variables.get("WEIR_STATE_DIR"), variables.get("WEIR_CNI_STATE_DIR")),
+            budget: budget(variables)?,
             trace: None,
             #[cfg(debug_assertions)]
-            fault: text("WEIR_FAULT")?.map(|fault| super::Fault::parse(&fault)).transpose()?,
-        })
+            fault: variables.text("WEIR_FAULT")?.map(|fault| super::Fault::parse(&fault)).transpose()?,
+        }))
     }
 }
 
-/// Reads a setting of weir's own commands, which the environment may move.
+/// Where the values of variables come from.
+struct Variables<'a>(&'a dyn Fn(&str) -> Option<OsString>);
+
+impl Variables<'_> {
+    /// An empty one counts as not set.
+    fn get(&self, name: &str) -> Option<OsString> {
+        (self.0)(name).filter(|value| !value.is_empty())
+    }
+
+    fn text(&self, name: &str) -> Result<Option<String>, Failure> {
+        self.get(name)
+            .map(|value| {
+                value
+                    .into_string()
+                    .map_err(|value| Failure::environment(format!("{name} is not UTF-8: {value:?}")))
+            })
+            .transpose()
+    }
+}
+
+/// Where weir's own commands find the node's state.
 pub(crate) fn state_paths() -> Paths {
-    Paths::new(variable("WEIR_STATE_DIR"), variable("WEIR_CNI_STATE_DIR"))
+    let variables = Variables(&variable);
+    Paths::new(variables.get("WEIR_STATE_DIR"), variables.get("WEIR_CNI_STATE_DIR"))
 }
 
 #[expect(clippy::disallowed_methods, reason = "this module is the reader of the environment")]
 fn variable(name: &str) -> Option<OsString> {
-    env::var_os(name).filter(|value| !value.is_empty())
+    env::var_os(name)
 }
 
-fn text(name: &str) -> Result<Option<String>, Failure> {
-    variable(name)
-        .map(|value| {
-            value
-                .into_string()
-                .map_err(|value| Failure::environment(format!("{name} is not UTF-8: {value:?}")))
-        })
-        .transpose()
-}
-
-fn budget() -> Result<Duration, Failure> {
-    let Some(value) = text("WEIR_TIMEOUT")? else { return Ok(DEFAULT_BUDGET) };
+fn budget(variables: &Variables<'_>) -> Result<Duration, Failure> {
+    let Some(value) = variables.text("WEIR_TIMEOUT")? else { return Ok(DEFAULT_BUDGET) };
     match value.parse::<f64>() {
         Ok(seconds) if seconds > 0.0 && seconds <= 3600.0 => Ok(Duration::from_secs_f64(seconds)),
         _ => Err(Failure::environment(format!(
@@ -204,8 +226,8 @@ fn budget() -> Result<Duration, Failure> {
 
 /// Splits `CNI_ARGS`. Keys are checked by those who know them; a pair without
 /// `=` is refused, as the reference library does.
-fn arguments() -> Result<Vec<(String, String)>, Failure> {
-    let Some(args) = text("CNI_ARGS")? else { return Ok(Vec::new()) };
+fn arguments(variables: &Variables<'_>) -> Result<Vec<(String, String)>, Failure> {
+    let Some(args) = variables.text("CNI_ARGS")? else { return Ok(Vec::new()) };
     args.split(';')
         .filter(|pair| !pair.is_empty())
         .map(|pair| match pair.split_once('=') {
@@ -268,5 +290,41 @@ mod tests {
         for bad in [".", "..", "a/b", "a:b", "a b", "sixteen-bytes-xx", "a\u{7}"] {
             assert!(check_ifname(bad).is_err(), "{bad}");
         }
+    }
+
+    fn read(variables: &[(&str, &str)]) -> Result<Environment, Failure> {
+        let get =
+            |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
+        Environment::of(&get, "bridge".to_owned()).map(|environment| environment.expect("there is a command"))
+    }
+
+    #[test]
+    fn all_missing_variables_are_listed_at_once() {
+        let failure = read(&[("CNI_COMMAND", "ADD")]).unwrap_err();
+        assert_eq!(failure.code, 4);
+        assert!(failure.message.contains("[CNI_CONTAINERID,CNI_NETNS,CNI_IFNAME]"), "{failure}");
+        let del =
+            [("CNI_COMMAND", "DEL"), ("CNI_CONTAINERID", "c"), ("CNI_IFNAME", "eth0"), ("CNI_NETNS", "")];
+        assert_eq!(read(&del).unwrap().netns, None);
+    }
+
+    #[test]
+    fn arguments_are_pairs_in_their_order() {
+        let with = |args| {
+            read(&[
+                ("CNI_COMMAND", "ADD"),
+                ("CNI_CONTAINERID", "c"),
+                ("CNI_IFNAME", "eth0"),
+                ("CNI_NETNS", "/x"),
+                ("CNI_ARGS", args),
+            ])
+        };
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        assert_eq!(
+            with("IgnoreUnknown=1;K=a=b;").unwrap().args,
+            [pair("IgnoreUnknown", "1"), pair("K", "a=b")]
+        );
+        assert_eq!(with("K").unwrap_err().code, 4);
+        assert_eq!(with("=v").unwrap_err().code, 4);
     }
 }

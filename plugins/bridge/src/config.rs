@@ -9,6 +9,12 @@ use weir_sdk::{Arguments, CniError, DnsConfig, mac, read_config};
 /// The bridge that containers join if the operator names none.
 const DEFAULT_BRIDGE: &str = "cni0";
 
+/// What the kernel accepts for Ethernet links (`ETH_MIN_MTU`, `ETH_MAX_MTU`).
+const MTU_RANGE: std::ops::RangeInclusive<u32> = 68..=65535;
+
+/// The kernel's limit of a link's name.
+const NAME_LIMIT: usize = 15;
+
 /// The configuration as the operator and the runtime wrote it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -119,6 +125,15 @@ impl Config {
                 "keys \"ipam\" and \"disableContainerInterface\": cannot use IPAM when the container's interface is disabled",
             );
         }
+        check_bridge_name(&network.bridge)?;
+        if network.mtu != 0 && !MTU_RANGE.contains(&network.mtu) {
+            return Err(CniError::config(format!(
+                "key \"mtu\": {} is not between {} and {}",
+                network.mtu,
+                MTU_RANGE.start(),
+                MTU_RANGE.end()
+            )));
+        }
         if network.hairpin_mode && network.promisc_mode {
             return refuse(
                 "cannot set hairpin mode and promiscuous mode at the same time: \"hairpinMode\", \"promiscMode\"",
@@ -199,6 +214,17 @@ impl Trunk {
         }
         Ok(ranges)
     }
+}
+
+/// An empty name stands for the default.
+fn check_bridge_name(name: &str) -> Result<(), CniError> {
+    let is_bad = |c: char| c == '/' || c == ':' || c == '%' || c.is_whitespace() || c.is_control();
+    if name.len() > NAME_LIMIT || name == "." || name == ".." || name.contains(is_bad) {
+        return Err(CniError::config(format!(
+            "key \"bridge\": {name:?} is no name for a link: at most {NAME_LIMIT} bytes, without '/', ':', '%' and spaces"
+        )));
+    }
+    Ok(())
 }
 
 fn vlan_id(key: &str, id: i64) -> Result<u16, CniError> {

@@ -9,8 +9,8 @@ use crate::config::Config;
 
 /// Finds the bridge or makes it.
 pub(crate) fn ensure(host: &Netns, config: &Config) -> Result<Link, CniError> {
-    let (bridge, is_new) = match host.link(&config.bridge) {
-        Ok(link) => (link, false),
+    let bridge = match host.link(&config.bridge) {
+        Ok(link) => link,
         Err(NetError::NotFound(_)) => {
             let options = BridgeOptions {
                 name: config.bridge.clone(),
@@ -19,10 +19,10 @@ pub(crate) fn ensure(host: &Netns, config: &Config) -> Result<Link, CniError> {
                 default_vlan: true,
             };
             match host.create_bridge(&options) {
-                Ok(bridge) => (bridge, true),
+                Ok(bridge) => bridge,
                 // Another container's call was faster.
-                Err(NetError::AlreadyExists(_)) => (host.link(&config.bridge)?, false),
-                Err(error) => return Err(error.into()),
+                Err(NetError::AlreadyExists(_)) => host.link(&config.bridge)?,
+                Err(error) => return Err(explain(error, config)),
             }
         }
         Err(error) => return Err(error.into()),
@@ -33,15 +33,26 @@ pub(crate) fn ensure(host: &Netns, config: &Config) -> Result<Link, CniError> {
         bridge.set_promiscuous(true)?;
     }
     if !config.vlans.is_empty() && !info.vlan_filtering {
-        bridge.set_vlan_filtering(true)?;
+        bridge.set_vlan_filtering(true).map_err(|error| explain(error, config))?;
     }
-    if is_new {
-        veth::refuse_router_advertisements(&bridge)?;
-    }
+    // Also of a bridge that the operator made.
+    veth::refuse_router_advertisements(&bridge)?;
     if !info.up {
         bridge.set_up(true)?;
     }
     Ok(bridge)
+}
+
+/// Names the keys that ask for what the kernel may lack.
+fn explain(error: NetError, config: &Config) -> CniError {
+    match error {
+        NetError::Unsupported(reason) if !config.vlans.is_empty() => CniError::new(
+            CniError::KERNEL,
+            format!("keys \"vlan\" and \"vlanTrunk\": this kernel cannot filter VLANs on a bridge: {reason}"),
+        )
+        .details("boot a kernel with CONFIG_BRIDGE_VLAN_FILTERING, or remove these keys"),
+        error => error.into(),
+    }
 }
 
 /// Finds the bridge.
@@ -87,7 +98,13 @@ pub(crate) fn ensure_address(link: &Link, name: &str, gateway: IpNet, force: boo
     }
     match addresses::add(link, gateway.into()) {
         // Another container's call was faster.
-        Err(NetError::AlreadyExists(_)) => Ok(()),
-        added => Ok(added?),
+        Err(NetError::AlreadyExists(_)) => return Ok(()),
+        added => added?,
     }
+    // A bridge that never was given an address takes the lowest of its ports',
+    // and then the gateway's changes as containers come and go.
+    if let Some(mac) = link.describe()?.mac {
+        link.set_mac(mac)?;
+    }
+    Ok(())
 }

@@ -1,6 +1,8 @@
 //! A package of the contract may grow within its version, and nothing more:
 //! components that were built against it have to go on working.
 
+#![allow(clippy::disallowed_methods, reason = "the test is told by the environment to write its record")]
+
 use std::collections::BTreeSet;
 use std::env;
 use std::fs;
@@ -130,6 +132,6 @@ fn changes_are_seen() {
     let function = items.iter().find(|item| item.contains("weir:host/random@0.1.0 func bytes")).unwrap();
     assert_eq!(function, "weir:host/random@0.1.0 func bytes(length: u32) -> list<u8>");
     let changed = items.iter().map(|item| item.replace("length: u32", "length: u64")).collect();
-    assert_eq!(broken(&format!("{function}\n"), &changed), [function.clone()]);
+    assert_eq!(broken(&format!("{function}\n"), &changed), std::slice::from_ref(function));
     assert!(broken(&format!("{function}\n"), &items).is_empty());
 }

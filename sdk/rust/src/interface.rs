@@ -35,8 +35,10 @@ pub fn configure(netns: &Netns, link: &Link, name: &str, result: &CniResult) -> 
     for ip in &result.ips {
         addresses::add(link, ip.address)?;
     }
-    // Addresses stay when the link goes down for a moment.
-    optional(sysctls::set(link, IpFamily::Ipv6, "keep_addr_on_down", "1"))?;
+    if has_ipv6 {
+        // They stay when the link goes down for a moment, as IPv4's do.
+        optional(sysctls::set(link, IpFamily::Ipv6, "keep_addr_on_down", "1"))?;
+    }
     link.set_up(true)?;
     if has_ipv6 {
         // Routes by a gateway need a source address that may be used.
@@ -136,7 +138,7 @@ pub fn described(link: &Link, sandbox: Sandbox) -> Result<Interface, CniError> {
     Ok(Interface { name: info.name, mac: mac::text(info.mac), mtu: Some(info.mtu), sandbox })
 }
 
-/// Fails unless the container's link is what the result says.
+/// Fails unless the container's link is what the result says, and up.
 pub fn check_link(info: &LinkInfo, kind: &str, result: &CniResult) -> Result<(), CniError> {
     let ifname = &info.name;
     let listed =
@@ -148,6 +150,9 @@ pub fn check_link(info: &LinkInfo, kind: &str, result: &CniResult) -> Result<(),
         .ok_or_else(|| CniError::changed(format!("check {ifname}: prevResult does not list it")))?;
     if info.kind.as_deref() != Some(kind) {
         return Err(CniError::changed(format!("check {ifname}: it is not a {kind} link any more")));
+    }
+    if !info.up {
+        return Err(CniError::changed(format!("check {ifname}: it is down")));
     }
     let mac = mac::text(info.mac);
     if !expected.mac.is_empty() && expected.mac != mac {

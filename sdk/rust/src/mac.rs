@@ -3,7 +3,8 @@
 use crate::CniError;
 use crate::bindings::platform::weir::net::types::MacAddress;
 
-/// Reads six bytes in hexadecimal, with `:` or `-` between them.
+/// Reads an interface's address: six bytes in hexadecimal, with `:` or `-`
+/// between them.
 pub fn parse(text: &str) -> Result<MacAddress, CniError> {
     let refuse = || CniError::config(format!("hardware address {text:?}: expected one as 02:00:00:00:00:01"));
     let parts: Vec<&str> = text.split([':', '-']).collect();
@@ -13,6 +14,10 @@ pub fn parse(text: &str) -> Result<MacAddress, CniError> {
         .map(|part| u8::from_str_radix(part, 16).map_err(|_| refuse()))
         .collect::<Result<_, _>>()?;
     match bytes[..] {
+        // The lowest bit is that of groups (IEEE 802, section 8.2.2).
+        [a, ..] if parts.len() == 6 && a & 1 == 1 => Err(CniError::config(format!(
+            "hardware address {text:?}: it is that of a group, not of one interface"
+        ))),
         [a, b, c, d, e, f] if parts.len() == 6 => Ok((a, b, c, d, e, f)),
         _ => Err(refuse()),
     }
@@ -39,6 +44,7 @@ mod tests {
             "02:00:00:00:00:zz",
             "02:00:00:00:00:00:01",
             "+2:00:00:00:00:01",
+            "01:00:5e:00:00:01",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }

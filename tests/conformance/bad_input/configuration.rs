@@ -231,12 +231,6 @@ fn addresses() -> Vec<Bad> {
         ),
         Bad::input("a gateway that is none", &[7], &["gateway", "gw"], with("/ipam/gateway", json!("gw"))),
         Bad::input(
-            "a gateway of the other family",
-            &[7],
-            &["gateway", "fd00::1"],
-            with("/ipam/gateway", json!("fd00::1")),
-        ),
-        Bad::input(
             "a route that is none",
             &[7],
             &["dst", "there"],
