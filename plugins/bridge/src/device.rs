@@ -48,7 +48,9 @@ fn explain(error: NetError, config: &Config) -> CniError {
     match error {
         NetError::Unsupported(reason) if !config.vlans.is_empty() => CniError::new(
             CniError::KERNEL,
-            format!("keys \"vlan\" and \"vlanTrunk\": this kernel cannot filter VLANs on a bridge: {reason}"),
+            format!(
+                "keys \"vlan\" and \"vlanTrunk\": this kernel has no VLAN filtering of bridges: {reason}"
+            ),
         )
         .details("boot a kernel with CONFIG_BRIDGE_VLAN_FILTERING, or remove these keys"),
         error => error.into(),
@@ -98,13 +100,17 @@ pub(crate) fn ensure_address(link: &Link, name: &str, gateway: IpNet, force: boo
     }
     match addresses::add(link, gateway.into()) {
         // Another container's call was faster.
-        Err(NetError::AlreadyExists(_)) => return Ok(()),
-        added => added?,
+        Err(NetError::AlreadyExists(_)) => Ok(()),
+        added => Ok(added?),
     }
-    // A bridge that never was given an address takes the lowest of its ports',
-    // and then the gateway's changes as containers come and go.
-    if let Some(mac) = link.describe()?.mac {
-        link.set_mac(mac)?;
+}
+
+/// Has the bridge keep its hardware address. One that was never given any
+/// takes the lowest of its ports', and then the gateway's changes as
+/// containers come and go.
+pub(crate) fn keep_mac(bridge: &Link) -> Result<(), CniError> {
+    if let Some(mac) = bridge.describe()?.mac {
+        bridge.set_mac(mac)?;
     }
     Ok(())
 }

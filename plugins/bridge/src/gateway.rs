@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use weir_sdk::net::addresses;
 use weir_sdk::net::links::{Link, Netns, VethEnd};
 use weir_sdk::net::types::{IpFamily, NetError};
 use weir_sdk::types::{CniResult, Interface, Route, Sandbox};
@@ -12,7 +13,11 @@ use crate::{device, port};
 
 /// Addresses that the node needs as the containers' gateway.
 #[derive(Debug, Default, PartialEq)]
-pub(crate) struct Gateways(Vec<IpNet>);
+pub(crate) struct Gateways {
+    all: Vec<IpNet>,
+    /// Those that are not there yet.
+    missing: Vec<IpNet>,
+}
 
 impl Gateways {
     /// Completes the result by what `isGateway` and `isDefaultGateway` imply.
@@ -34,10 +39,22 @@ impl Gateways {
                 result.routes.push(default_route(family, gateway.into()));
             }
             if let Ok(gateway) = IpNet::new(gateway.into(), net.prefix_len()) {
-                gateways.0.push(gateway);
+                gateways.all.push(gateway);
             }
         }
         gateways
+    }
+
+    /// Looks at what the bridge has, before the container joins it.
+    pub(crate) fn prepare(&mut self, bridge: &Link, config: &Config) -> Result<(), CniError> {
+        self.missing.clone_from(&self.all);
+        if self.all.is_empty() || config.access_vlan.is_some() {
+            return Ok(());
+        }
+        let present: Vec<IpNet> =
+            addresses::list(bridge, None)?.into_iter().map(|address| address.prefix.into()).collect();
+        self.missing.retain(|gateway| !present.contains(gateway));
+        if self.missing.is_empty() { Ok(()) } else { device::keep_mac(bridge) }
     }
 
     /// Puts the addresses on the bridge, or on the node's port in the access
@@ -48,7 +65,7 @@ impl Gateways {
         bridge: &Link,
         config: &Config,
     ) -> Result<Option<Interface>, CniError> {
-        if self.0.is_empty() {
+        if self.all.is_empty() {
             return Ok(None);
         }
         let vlan_port = config.access_vlan.map(|vlan| vlan_port(host, bridge, config, vlan)).transpose()?;
@@ -56,8 +73,10 @@ impl Gateways {
             Some((link, interface)) => (link, interface.name.as_str()),
             None => (bridge, config.bridge.as_str()),
         };
-        for gateway in &self.0 {
+        for gateway in &self.missing {
             device::ensure_address(link, name, *gateway, config.forces_address)?;
+        }
+        for gateway in &self.all {
             host.enable_forwarding(gateway.addr().into())?;
         }
         Ok(vlan_port.map(|(_, interface)| interface))

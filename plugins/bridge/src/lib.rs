@@ -33,10 +33,11 @@ impl InterfacePlugin for Bridge {
         let ifname = attachment.id().ifname;
         // First, because it fails most often and nothing else has to be undone.
         let mut result = if config.has_ipam { addresses(attachment)? } else { without_addresses() };
-        let gateways = Gateways::of(&mut result, &config);
+        let mut gateways = Gateways::of(&mut result, &config);
         let host = links::host()?;
         let container = links::container()?;
         let bridge = device::ensure(&host, &config)?;
+        gateways.prepare(&bridge, &config)?;
         let Pair { near, far } = port::create(&host, &container, &bridge, &ifname, &config)?;
         let mac = far.describe()?.mac;
         if let (true, Some(mac)) = (config.guards_mac, mac) {

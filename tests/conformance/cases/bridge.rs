@@ -90,7 +90,10 @@ fn gateways() -> Vec<Case> {
             "on a bridge that has the address",
             r#"{"bridge":"br0","isGateway":true,"ipam":{"type":"host-local","subnet":"10.1.0.0/24"}}"#,
         )
-        .first([Step::OnNode("ip link add br0 type bridge"), Step::OnNode("ip address add 10.1.0.1/24 dev br0")]),
+        .first([
+            Step::OnNode("ip link add br0 address 02:00:00:00:00:01 type bridge"),
+            Step::OnNode("ip address add 10.1.0.1/24 dev br0"),
+        ]),
         bridge(
             "with forceAddress",
             r#"{"bridge":"br0","isGateway":true,"forceAddress":true,"ipam":{"type":"host-local","subnet":"10.1.0.0/24"}}"#,
