@@ -22,6 +22,8 @@ pub struct LinkHandle {
     /// The name when the handle was made; changes are checked by index.
     pub(super) name: String,
     kind: Option<String>,
+    /// Its hardware address when the handle was made.
+    mac: Option<[u8; 6]>,
     /// Whether this attachment made it in this call.
     pub(super) is_own: bool,
 }
@@ -50,8 +52,8 @@ impl Session {
         link: LinkState,
         is_own: bool,
     ) -> Served<Resource<LinkHandle>> {
-        let LinkState { index, name, kind, .. } = link;
-        Ok(self.table.push(LinkHandle { netns, side, index, name, kind, is_own })?)
+        let LinkState { index, name, kind, mac, .. } = link;
+        Ok(self.table.push(LinkHandle { netns, side, index, name, kind, mac, is_own })?)
     }
 
     /// Makes one change to a link.
@@ -121,11 +123,8 @@ impl links::HostLink for Session {
     }
 
     fn set_mac(&mut self, link: Resource<LinkHandle>, mac: MacAddress) -> Served<Result<(), NetError>> {
-        let there = self.link_of(&link)?;
         // Given its own address once more, a bridge keeps it.
-        let keeps =
-            matches!(there.netns.link_by_index(there.index), Ok(state) if state.mac == Some(mac_bytes(mac)));
-        let denied = if keeps {
+        let denied = if self.link_of(&link)?.mac == Some(mac_bytes(mac)) {
             self.own_or_bridge(&link, "set the hardware address of")?
         } else {
             self.own_only(&link, "set the hardware address of")?

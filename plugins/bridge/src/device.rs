@@ -104,13 +104,3 @@ pub(crate) fn ensure_address(link: &Link, name: &str, gateway: IpNet, force: boo
         added => Ok(added?),
     }
 }
-
-/// Has the bridge keep its hardware address. One that was never given any
-/// takes the lowest of its ports', and then the gateway's changes as
-/// containers come and go.
-pub(crate) fn keep_mac(bridge: &Link) -> Result<(), CniError> {
-    if let Some(mac) = bridge.describe()?.mac {
-        bridge.set_mac(mac)?;
-    }
-    Ok(())
-}

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use weir_sdk::net::addresses;
 use weir_sdk::net::links::{Link, Netns, VethEnd};
-use weir_sdk::net::types::{IpFamily, NetError};
+use weir_sdk::net::types::{IpFamily, MacAddress, NetError};
 use weir_sdk::types::{CniResult, Interface, Route, Sandbox};
 use weir_sdk::{CniError, IpNet, interface, veth};
 
@@ -17,6 +17,8 @@ pub(crate) struct Gateways {
     all: Vec<IpNet>,
     /// Those that are not there yet.
     missing: Vec<IpNet>,
+    /// The bridge's own hardware address.
+    mac: Option<MacAddress>,
 }
 
 impl Gateways {
@@ -54,7 +56,8 @@ impl Gateways {
         let present: Vec<IpNet> =
             addresses::list(bridge, None)?.into_iter().map(|address| address.prefix.into()).collect();
         self.missing.retain(|gateway| !present.contains(gateway));
-        if self.missing.is_empty() { Ok(()) } else { device::keep_mac(bridge) }
+        self.mac = bridge.describe()?.mac;
+        Ok(())
     }
 
     /// Puts the addresses on the bridge, or on the node's port in the access
@@ -75,6 +78,11 @@ impl Gateways {
         };
         for gateway in &self.missing {
             device::ensure_address(link, name, *gateway, config.forces_address)?;
+        }
+        // One that was never given an address takes the lowest of its ports',
+        // and then the gateway's changes as containers come and go.
+        if let (false, Some(mac)) = (self.missing.is_empty(), self.mac) {
+            bridge.set_mac(mac)?;
         }
         for gateway in &self.all {
             host.enable_forwarding(gateway.addr().into())?;
