@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::failure::{Failure, code};
 use crate::journal::{Inverse, Journal, Key};
+use crate::leases::LeaseError;
+use crate::netlink::NetlinkError;
 use crate::node::Node;
 use crate::request::{Command, Request};
 use crate::trace::Operation;
@@ -41,6 +43,33 @@ impl fmt::Display for Stop {
 }
 
 impl std::error::Error for Stop {}
+
+/// Whether an error proves that nothing was changed. If it does not, the way
+/// back stays in the journal: a request without an answer may be carried out
+/// all the same.
+pub(crate) trait Certainty {
+    /// Whether it is certain that nothing was changed.
+    fn nothing_changed(&self) -> bool;
+}
+
+impl Certainty for NetlinkError {
+    fn nothing_changed(&self) -> bool {
+        matches!(self, Self::Kernel { .. } | Self::Absent { .. })
+    }
+}
+
+impl Certainty for Failure {
+    fn nothing_changed(&self) -> bool {
+        !matches!(self.code, code::DEADLINE | code::IO)
+    }
+}
+
+/// The pool writes the ways back of its leases by itself.
+impl Certainty for LeaseError {
+    fn nothing_changed(&self) -> bool {
+        false
+    }
+}
 
 /// The result of a function that a plugin calls: `Err` ends the plugin.
 pub(crate) type Served<T> = wasmtime::Result<T>;
@@ -81,7 +110,7 @@ impl Call {
     ///
     /// `inverse` is none for what is shared by attachments, for what goes away
     /// with a link that this attachment made, and for removals.
-    pub(crate) fn change<T, E: fmt::Display>(
+    pub(crate) fn change<T, E: fmt::Display + Certainty>(
         &self,
         plugin: &str,
         operation: &'static str,
@@ -97,7 +126,7 @@ impl Call {
 
     /// The same for a change whose object is known only afterwards; the caller
     /// notes it.
-    pub(crate) fn make<T, E>(
+    pub(crate) fn make<T, E: Certainty>(
         &self,
         plugin: &str,
         inverse: Option<Inverse>,
@@ -117,7 +146,7 @@ impl Call {
         #[cfg(debug_assertions)]
         self.disturb(crate::request::Moment::Before, count)?;
         let result = work();
-        if result.is_err()
+        if result.as_ref().is_err_and(Certainty::nothing_changed)
             && let Some(number) = recorded
             && let Some(journal) = self.journal.borrow_mut().as_mut()
         {

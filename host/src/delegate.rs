@@ -6,7 +6,12 @@ use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Program, Stdio};
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 
 use serde::Deserialize;
 
@@ -19,7 +24,14 @@ use crate::version::Version;
 /// How long a delegate may take to clean up after a failed ADD.
 const UNDO_TIME: Duration = Duration::from_secs(10);
 
+/// More is no result.
+const OUTPUT_LIMIT: u64 = 1 << 20;
+
+/// What became of a program that was killed.
+const LATE: &str = "it did not finish within the time that the call has left";
+
 /// A program that serves an IPAM type.
+#[derive(Clone)]
 pub(crate) struct Delegate<'a> {
     /// The type.
     pub(crate) plugin: &'a str,
@@ -50,7 +62,8 @@ impl Delegate<'_> {
         let what = || format!("IPAM plugin {} ({})", self.plugin, program.display());
         let mut child = self.start(&program, command)?;
         let (success, output) = self.converse(&mut child).map_err(|reason| {
-            Failure::new(code::INTERNAL, format!("{} {}: {reason}", what(), command.as_str()))
+            let code = if reason == LATE { code::DEADLINE } else { code::INTERNAL };
+            Failure::new(code, format!("{} {}: {reason}", what(), command.as_str()))
         })?;
         let text = String::from_utf8_lossy(&output);
         if success {
@@ -78,7 +91,7 @@ impl Delegate<'_> {
 
     /// Whether there is such a program.
     pub(crate) fn exists(&self) -> bool {
-        self.path.iter().any(|directory| directory.join(self.plugin).is_file())
+        self.find().is_ok()
     }
 
     /// Finds the program: a regular file, symbolic links followed, and not
@@ -112,40 +125,60 @@ impl Delegate<'_> {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
+            .process_group(0)
             .spawn()
             .map_err(|error| Failure::io(format!("execute {}: {error}", program.display())))
     }
 
+    /// Takes back what a failed ADD may have done, in a time of its own.
+    pub(crate) fn undo_add(&self) -> Result<(), Failure> {
+        Self { deadline: Instant::now() + UNDO_TIME, ..self.clone() }.run(Command::Del).map(drop)
+    }
+
     /// Hands over the configuration and collects the answer, within the time.
     fn converse(&self, child: &mut Child) -> Result<(bool, Vec<u8>), String> {
-        const OUTPUT_LIMIT: u64 = 1 << 20;
         let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err("it has no standard input or output".to_owned());
         };
-        std::thread::scope(|scope| {
-            scope.spawn(move || {
-                // A plugin may end without reading its input.
-                let _ = input.write_all(self.config.as_bytes());
-            });
-            let reader = scope.spawn(move || {
-                let mut text = Vec::new();
-                output.take(OUTPUT_LIMIT).read_to_end(&mut text).map(|_| text)
-            });
-            let status = loop {
-                match child.try_wait().map_err(|error| error.to_string())? {
-                    Some(status) => break status,
-                    None if Instant::now() >= self.deadline => {
-                        let _ = child.kill();
-                        let _ = child.wait();
-                        return Err("it did not finish within the time that the call has left".to_owned());
-                    }
-                    None => std::thread::sleep(Duration::from_micros(200)),
+        let config = self.config.to_owned();
+        // Threads of their own: what the program started may keep its pipes
+        // open, and then they end only with this process.
+        thread::spawn(move || {
+            // A plugin may end without reading its input.
+            let _ = input.write_all(config.as_bytes());
+        });
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || {
+            let mut text = Vec::new();
+            let read = output.take(OUTPUT_LIMIT).read_to_end(&mut text).map(|_| text);
+            let _ = sender.send(read);
+        });
+        let status = loop {
+            match child.try_wait().map_err(|error| error.to_string())? {
+                Some(status) => break status,
+                None if Instant::now() >= self.deadline => {
+                    kill(child);
+                    return Err(LATE.to_owned());
                 }
-            };
-            let text = reader.join().map_err(|_| "reading its output failed".to_owned())?;
-            Ok((status.success(), text.map_err(|error| error.to_string())?))
-        })
+                None => thread::sleep(Duration::from_micros(200)),
+            }
+        };
+        match receiver.recv_timeout(self.deadline.saturating_duration_since(Instant::now())) {
+            Ok(text) => Ok((status.success(), text.map_err(|error| error.to_string())?)),
+            Err(_) => {
+                kill(child);
+                Err(LATE.to_owned())
+            }
+        }
     }
+}
+
+/// Kills a program with all that it has started.
+fn kill(child: &mut Child) {
+    if let Ok(group) = i32::try_from(child.id()) {
+        let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+    }
+    let _ = child.wait();
 }
 
 /// Takes back a delegate's ADD with the attachment's own configuration.

@@ -52,10 +52,11 @@ pub fn serve(request: Request) -> Result<Option<Value>, Failure> {
         ifname: request.environment.ifname.clone(),
         plugin,
     };
+    let netns_inode = container.as_ref().and_then(NetnsFile::inode);
     let node = Node::new(container, request.environment.paths.clone(), deadline)?;
     let call = Call::new(request, node, key, deadline);
     match command {
-        Command::Add => add(&call, selected),
+        Command::Add => add(&call, netns_inode, selected),
         Command::Del => del(&call, selected).map(|()| None),
         Command::Gc => gc::collect(&call, || run(&call, selected).map(drop)).map(|()| None),
         Command::Check | Command::Status => run(&call, selected).map(|_| None),
@@ -164,10 +165,12 @@ fn start_engine(call: &Call) -> Result<(&'static Engine, Deadline), Failure> {
     Ok((engine, deadline))
 }
 
-fn add(call: &Rc<Call>, selected: Selected) -> Result<Option<Value>, Failure> {
+fn add(call: &Rc<Call>, netns_inode: Option<u64>, selected: Selected) -> Result<Option<Value>, Failure> {
     let request = &call.request;
-    let header =
-        || Header::new(call.key.clone(), request.environment.netns.clone(), request.config.text.clone());
+    let header = || {
+        let netns = request.environment.netns.clone();
+        Header::new(call.key.clone(), netns, netns_inode, request.config.text.clone())
+    };
     let mut journal = Journal::begin(&request.environment.paths.attachments(), header(), JOURNAL_LOCK_WAIT)?;
     if journal.is_interrupted() {
         // The ADD before was killed, and no DEL followed.
@@ -250,6 +253,8 @@ fn del(call: &Rc<Call>, selected: Selected) -> Result<(), Failure> {
 pub(crate) fn clean(directory: &std::path::Path, name: &str, call: &Call) -> Result<(), Failure> {
     let Some(mut journal) = Journal::open(directory, name, JOURNAL_LOCK_WAIT)? else { return Ok(()) };
     let container = journal.header.netns.as_deref().and_then(|path| NetnsFile::open(path).ok());
+    // By now another container may have the path.
+    let container = container.filter(|netns| netns.inode() == journal.header.netns_inode);
     let node = Node::new(container, call.node.paths().clone(), Instant::now() + CLEAN_UP_TIME)?;
     let undone = roll_back(&mut journal, &node, false);
     match undone.failures.into_iter().next() {

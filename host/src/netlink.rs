@@ -195,6 +195,10 @@ impl Netns {
         attempt: impl Fn() -> String,
     ) -> Result<Vec<RouteNetlinkMessage>, NetlinkError> {
         let attempt = || format!("{} in {}", attempt(), self.label);
+        // What is not sent is not done behind our back.
+        if self.driver.remaining().is_zero() {
+            return Err(NetlinkError::TimedOut { attempt: attempt() });
+        }
         let mut request = NetlinkMessage::from(message);
         request.header.flags = flags;
         let mut responses = self

@@ -78,6 +78,12 @@ impl NetnsFile {
         Ok((mine.st_dev, mine.st_ino) == (theirs.st_dev, theirs.st_ino))
     }
 
+    /// The number of the namespace. Numbers are used again, so that it tells
+    /// namespaces at the same path apart, and not more.
+    pub(crate) fn inode(&self) -> Option<u64> {
+        fstat(&self.file).ok().map(|status| status.st_ino)
+    }
+
     /// The descriptor, for link requests that place a link in the namespace.
     pub(crate) fn raw_fd(&self) -> i32 {
         self.file.as_raw_fd()

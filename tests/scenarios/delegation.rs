@@ -163,13 +163,14 @@ fn overdue(scene: &Scene) -> anyhow::Result<CniError> {
 }
 
 fn hanging() -> anyhow::Result<()> {
-    let (scene, _) = scene_with(&BRIDGE, "scripted", r#"[ "$CNI_COMMAND" = ADD ] && exec sleep 30"#)?;
+    let (scene, _) = scene_with(&BRIDGE, "scripted", r#"[ "$CNI_COMMAND" = ADD ] && exec sleep 30; exit 0"#)?;
     mentions(&overdue(&scene)?, &["scripted", "did not finish"])
 }
 
 fn hanging_child() -> anyhow::Result<()> {
     // The child keeps the standard output of its parent.
-    let (scene, _) = scene_with(&BRIDGE, "scripted", r#"[ "$CNI_COMMAND" = ADD ] && { sleep 30; exit 1; }"#)?;
+    let (scene, _) =
+        scene_with(&BRIDGE, "scripted", r#"[ "$CNI_COMMAND" = ADD ] && { sleep 30; exit 1; }; exit 0"#)?;
     mentions(&overdue(&scene)?, &["scripted", "did not finish"])
 }
 
@@ -198,7 +199,7 @@ fn nothing() -> anyhow::Result<()> {
 }
 
 fn dying() -> anyhow::Result<()> {
-    let (scene, _) = scene_with(&BRIDGE, "scripted", "kill -9 $$")?;
+    let (scene, _) = scene_with(&BRIDGE, "scripted", r#"[ "$CNI_COMMAND" = ADD ] && kill -9 $$; exit 0"#)?;
     mentions(&refused(&scene)?, &["scripted", "ADD"])
 }
 

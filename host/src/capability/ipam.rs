@@ -2,13 +2,14 @@
 //! `ipam.type` names, which runs in a sandbox of its own or, if no component
 //! has that type, as a native program.
 
+use std::fmt;
 use std::time::Instant;
 
 use wasmtime::component::Resource;
 
 use super::request::{AttachmentHandle, NetworkHandle};
 use super::values;
-use crate::call::{Served, Stop};
+use crate::call::{Certainty, Served, Stop};
 use crate::catalog;
 use crate::delegate::Delegate;
 use crate::failure::{Failure, code};
@@ -75,27 +76,56 @@ impl Session {
             variables: Vec::new(),
             deadline: Instant::now() + call.remaining(),
         };
-        if command == Command::Del && !delegate.exists() {
-            // Whatever it did went with it; the container must not stay.
-            eprintln!("weir: release the addresses of IPAM plugin {kind}: it is not installed any more");
+        let is_of_kind =
+            |inverse: &Inverse| matches!(inverse, Inverse::DelegateDel { plugin, .. } if plugin == kind);
+        let earlier = call.journaled(|inverse| is_of_kind(inverse).then_some(())).map_err(Stop)?;
+        // What an earlier ADD holds must survive the failure of a second one.
+        let is_first = command == Command::Add && earlier.as_ref().is_none_or(Vec::is_empty);
+        if command == Command::Del && earlier.is_none_or(|earlier| earlier.is_empty()) && !delegate.exists() {
+            // Nothing of it is known, and the container must not stay.
+            eprintln!("weir: DEL of IPAM plugin {kind}: it is not installed, and did nothing that is known");
             return Ok(Ok(None));
         }
-        let inverse = (command == Command::Add).then(|| Inverse::DelegateDel {
+        let inverse = is_first.then(|| Inverse::DelegateDel {
             plugin: kind.to_owned(),
             path: request.environment.path.clone(),
         });
         let done =
             call.change(self.plugin, "delegate", format!("{kind} {}", command.as_str()), inverse, || {
-                let result = delegate.run(command);
-                // A program that fails may have done half of its work.
-                if command == Command::Add && result.is_err() {
-                    let _ = delegate.run(Command::Del);
-                }
-                result
+                delegate.run(command).map_err(|failure| {
+                    // A program that fails may have done half of its work.
+                    let is_undone = !is_first || !delegate.exists() || delegate.undo_add().is_ok();
+                    DelegateFailure { failure, is_undone }
+                })
             })?;
         if command == Command::Del && done.is_ok() {
-            call.settle(|inverse| matches!(inverse, Inverse::DelegateDel { plugin, .. } if plugin == kind));
+            call.settle(is_of_kind);
         }
-        Ok(done.map(|result| result.as_ref().map(values::to_ipam_result)).map_err(values::cni_error))
+        match done {
+            Ok(result) => Ok(Ok(result.as_ref().map(values::to_ipam_result))),
+            Err(DelegateFailure { failure, .. }) if failure.code == code::DEADLINE => {
+                Err(Stop(failure).into())
+            }
+            Err(DelegateFailure { failure, .. }) => Ok(Err(values::cni_error(failure))),
+        }
+    }
+}
+
+/// A program that failed.
+struct DelegateFailure {
+    failure: Failure,
+    /// Whether its own DEL has taken back what it may have done.
+    is_undone: bool,
+}
+
+impl fmt::Display for DelegateFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.failure.fmt(f)
+    }
+}
+
+impl Certainty for DelegateFailure {
+    fn nothing_changed(&self) -> bool {
+        self.is_undone
     }
 }

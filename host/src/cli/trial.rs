@@ -37,8 +37,12 @@ pub(super) fn run(conflist: Option<&Path>) -> Result<ExitCode> {
         tempfile::Builder::new().prefix("weir-try-").tempdir().context("create a directory for the trial")?;
     let node = Node::enter(directory.path(), &["one", "two"])?;
     let mut trial = Trial { chain, node, paths: Paths::below(directory.path()), report: Report::new() };
-    trial.run()?;
-    Ok(trial.report.finish())
+    let ran = trial.run();
+    let code = trial.report.finish();
+    drop(trial);
+    let path = directory.path().to_owned();
+    directory.close().with_context(|| format!("remove {}", path.display()))?;
+    ran.map(|()| code)
 }
 
 struct Trial {

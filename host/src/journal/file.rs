@@ -66,6 +66,8 @@ pub(crate) struct Header {
     pub(crate) key: Key,
     /// The container's namespace at ADD.
     pub(crate) netns: Option<PathBuf>,
+    /// Its inode: paths are used again, above all those of processes.
+    pub(crate) netns_inode: Option<u64>,
     /// Seconds since 1970.
     pub(crate) begun: u64,
     /// The network configuration at ADD.
@@ -73,9 +75,9 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    pub(crate) fn new(key: Key, netns: Option<PathBuf>, config: String) -> Self {
+    pub(crate) fn new(key: Key, netns: Option<PathBuf>, netns_inode: Option<u64>, config: String) -> Self {
         let begun = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        Self { weir: 1, boot: boot::id().to_owned(), key, netns, begun, config }
+        Self { weir: 1, boot: boot::id().to_owned(), key, netns, netns_inode, begun, config }
     }
 }
 
@@ -131,7 +133,7 @@ impl Journal {
                 // configuration; this call's says nothing of that.
                 (Some(stored), _) => stored,
                 (None, Some(header)) => header,
-                (None, None) => Header::new(key_of(&path), None, String::new()),
+                (None, None) => Header::new(key_of(&path), None, None, String::new()),
             },
             file,
             path,

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Uid, getegid, geteuid};
 
@@ -110,6 +110,15 @@ impl Container {
             .with_context(|| format!("enter the network namespace {}", path.display()))?;
         let file = NetnsFile::open(&path)?;
         Ok(Self { name, path, file, netns: Arc::new(netns) })
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        // Else the file under it, and the trial's directory, would stay.
+        if let Err(errno) = umount2(&self.path, MntFlags::MNT_DETACH) {
+            eprintln!("weir: unmount {}: {}", self.path.display(), errno.desc());
+        }
     }
 }
 
