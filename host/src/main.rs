@@ -35,11 +35,10 @@ fn serve(environment: Environment) -> ExitCode {
         Ok(input) => input,
         Err(failure) => return reply::failure(&failure, Version::LATEST),
     };
-    // An error speaks the configuration's version, if that much can be read.
-    let version = Config::version_of(&input);
     match Request::new(environment, &input).and_then(dispatch::serve) {
         Ok(result) => reply::success(result.as_ref()),
-        Err(failure) => reply::failure(&failure, version),
+        // It speaks the configuration's version, if that much can be read.
+        Err(failure) => reply::failure(&failure, Config::version_of(&input)),
     }
 }
 

@@ -125,7 +125,8 @@ impl Netns {
 
     /// Opens the namespace of a container.
     pub(crate) fn container(file: NetnsFile, driver: Arc<Driver>) -> std::io::Result<Self> {
-        let doors = file.doors()?;
+        let own = NetnsFile::current().map_err(std::io::Error::other)?;
+        let doors = file.doors(&own)?;
         Self::with_doors(file, "the container namespace", doors, driver)
     }
 
@@ -139,6 +140,9 @@ impl Netns {
         // request that they belong to.
         doors.route.set_ext_ack(true)?;
         doors.route.set_cap_ack(true)?;
+        // Lists are then filtered by the kernel. Old ones cannot, so that what
+        // they list is filtered here as well.
+        let _ = doors.route.set_netlink_get_strict_chk(true);
         doors.route.set_non_blocking(true)?;
         let guard = driver.runtime.enter();
         // SAFETY: `into_raw_fd` gives up the only owner of the descriptor, and

@@ -28,6 +28,7 @@ impl Netns {
     ) -> Result<Vec<AddressState>, NetlinkError> {
         let mut message = AddressMessage::default();
         message.header.family = family.unwrap_or(AddressFamily::Unspec);
+        message.header.index = index;
         let answers = self.dump(RouteNetlinkMessage::GetAddress(message), || {
             format!("list the addresses of link number {index}")
         })?;

@@ -31,6 +31,7 @@ impl Netns {
     pub(crate) fn routes(&self, index: u32, family: AddressFamily) -> Result<Vec<RouteSpec>, NetlinkError> {
         let mut message = RouteMessage::default();
         message.header.address_family = family;
+        message.attributes.push(RouteAttribute::Oif(index));
         let answers = self.dump(RouteNetlinkMessage::GetRoute(message), || {
             format!("list the routes of link number {index}")
         })?;

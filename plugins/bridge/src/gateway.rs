@@ -56,7 +56,9 @@ impl Gateways {
         let present: Vec<IpNet> =
             addresses::list(bridge, None)?.into_iter().map(|address| address.prefix.into()).collect();
         self.missing.retain(|gateway| !present.contains(gateway));
-        self.mac = bridge.describe()?.mac;
+        if !self.missing.is_empty() {
+            self.mac = bridge.describe()?.mac;
+        }
         Ok(())
     }
 

@@ -39,14 +39,14 @@ impl InterfacePlugin for Bridge {
         let bridge = device::ensure(&host, &config)?;
         gateways.prepare(&bridge, &config)?;
         let Pair { near, far } = port::create(&host, &container, &bridge, &ifname, &config)?;
-        let mac = far.describe()?.mac;
-        if let (true, Some(mac)) = (config.guards_mac, mac) {
+        if config.guards_mac
+            && let Some(mac) = far.describe()?.mac
+        {
             guards::add(&near, mac)?;
         }
         if config.has_ipam {
             settings(&far, &config)?;
             interface::configure(&container, &far, &ifname, &result)?;
-            near.wait_until_up(port::UP_TIME)?;
             let addressed = gateways.assign(&host, &bridge, &config)?;
             if config.masquerades {
                 for ip in &result.ips {
@@ -55,6 +55,8 @@ impl InterfacePlugin for Bridge {
                 }
             }
             result.interfaces.extend(addressed);
+            // Last, as the kernel brings it up meanwhile.
+            near.wait_until_up(port::UP_TIME)?;
         } else if !config.container_stays_down {
             far.set_up(true)?;
         }
