@@ -217,9 +217,10 @@ fn variable(name: &str) -> Option<OsString> {
 fn budget(variables: &Variables<'_>) -> Result<Duration, Failure> {
     let Some(value) = variables.text("WEIR_TIMEOUT")? else { return Ok(DEFAULT_BUDGET) };
     match value.parse::<f64>() {
-        Ok(seconds) if seconds > 0.0 && seconds <= 3600.0 => Ok(Duration::from_secs_f64(seconds)),
+        // Less would round to nothing.
+        Ok(seconds) if (0.001..=3600.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
         _ => Err(Failure::environment(format!(
-            "WEIR_TIMEOUT={value:?}: expected seconds, more than 0 and at most 3600"
+            "WEIR_TIMEOUT={value:?}: expected seconds, at least 0.001 and at most 3600"
         ))),
     }
 }

@@ -73,13 +73,10 @@ impl InterfacePlugin for Ptp {
         let Pair { near, far } = veth::connect(&host, &container, &end, config.mtu, None)?;
         interface::optional(sysctls::set(&far, IpFamily::Ipv4, "arp_notify", "1"))?;
         interface::optional(sysctls::set(&far, IpFamily::Ipv6, "accept_dad", "0"))?;
-        let routes = std::mem::take(&mut result.routes);
         interface::configure(&container, &far, &ifname, &result)?;
         for ip in &result.ips {
             route_by_gateway(&far, ip)?;
         }
-        result.routes = routes;
-        interface::add_routes(&far, &result)?;
         for ip in &result.ips {
             route_to_container(&near, ip)?;
         }

@@ -124,7 +124,7 @@ fn requested(arguments: &Arguments) -> Result<Vec<IpConfig>, CniError> {
     list("IP")
         .map(|text| {
             let net = prefix("CNI_ARGS: IP", text)?;
-            let gateway = gateways.iter().find(|gateway| net.contains(*gateway));
+            let gateway = gateways.iter().rfind(|gateway| net.contains(*gateway));
             Ok(ip_config(net, gateway.copied()))
         })
         .collect()

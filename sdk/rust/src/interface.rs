@@ -44,12 +44,6 @@ pub fn configure(netns: &Netns, link: &Link, name: &str, result: &CniResult) -> 
         // Routes by a gateway need a source address that may be used.
         addresses::settle(link, SETTLE_TIME)?;
     }
-    add_routes(link, result)
-}
-
-/// Adds the routes of a result; those without a gateway of their own go by
-/// that of the first address of their family.
-pub fn add_routes(link: &Link, result: &CniResult) -> Result<(), CniError> {
     for route in &result.routes {
         add_route(link, &kernel_route(route, &result.ips))?;
     }

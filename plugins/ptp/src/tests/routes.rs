@@ -90,3 +90,12 @@ fn routes_of_ipam_go_by_the_gateway_of_their_family_and_are_listed_as_they_came(
         ]
     );
 }
+#[test]
+fn routes_of_ipam_may_go_by_a_neighbour() {
+    let node =
+        dual().with_ipam_route("10.8.0.0/16", Some("10.1.0.9")).with_ipam_route("fd08::/16", Some("fd00::9"));
+    Ptp::add(&attachment("")).unwrap();
+    let made: Vec<String> = node.routes(Side::Container, "eth0").into_iter().map(text).collect();
+    assert!(made.contains(&"10.8.0.0/16 via 10.1.0.9 scope 0".to_owned()), "{made:?}");
+    assert!(made.contains(&"fd08::/16 via fd00::9 scope 0".to_owned()), "{made:?}");
+}

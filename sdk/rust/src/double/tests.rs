@@ -172,6 +172,32 @@ fn routes_are_unique_in_the_namespace() {
 }
 
 #[test]
+fn the_kernels_routes_can_be_removed_and_come_back_with_the_link() {
+    let _node = Node::new();
+    let (_near, far) = pair();
+    for (address, network, family) in
+        [("10.1.0.5/24", "10.1.0.0/24", IpFamily::Ipv4), ("fd00::5/64", "fd00::/64", IpFamily::Ipv6)]
+    {
+        addresses::add(&far, prefix(address)).unwrap();
+        let is_there = || {
+            let routes = routes::list(&far, family).unwrap();
+            routes.iter().any(|route| route.destination == prefix(network))
+        };
+        assert!(is_there());
+        let any = Route { scope: 255, ..route(network, None) };
+        routes::remove(&far, any).unwrap();
+        assert!(!is_there());
+        assert!(matches!(routes::remove(&far, any), Err(NetError::NotFound(_))));
+        far.set_up(false).unwrap();
+        far.set_up(true).unwrap();
+        // IPv6 addresses go with the link.
+        assert_eq!(is_there(), family == IpFamily::Ipv4);
+    }
+    let universe = Route { scope: 0, ..route("10.1.0.0/24", None) };
+    assert!(matches!(routes::remove(&far, universe), Err(NetError::NotFound(_))), "of another scope");
+}
+
+#[test]
 fn a_link_that_goes_down_loses_routes_and_ipv6() {
     let node = Node::new();
     let (_near, far) = pair();

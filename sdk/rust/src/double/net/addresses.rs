@@ -101,7 +101,9 @@ pub fn add(link: &Link, prefix: IpPrefix) -> Result<(), NetError> {
             return Err(NetError::AlreadyExists(format!("{attempt}: File exists")));
         }
         let address = Address { net, is_settled: net.addr().is_ipv4(), is_duplicate: false };
-        state.device_mut(link.side, link.index)?.addresses.push(address);
+        let device = state.device_mut(link.side, link.index)?;
+        device.withdrawn.retain(|network| *network != net.trunc());
+        device.addresses.push(address);
         Ok(())
     })
 }

@@ -7,6 +7,7 @@ use super::links::{LinkInfo, OperState, PortOptions};
 use super::routes::Route;
 use super::types::{IpFamily, MacAddress, NetError};
 use super::vlans::Vlans;
+use crate::IpNet;
 use crate::double::Side;
 use crate::double::request::Owner;
 use crate::double::state::State;
@@ -38,6 +39,8 @@ pub(in crate::double) struct Device {
     pub(super) vlans: Vlans,
     pub(super) addresses: Vec<Address>,
     pub(super) routes: Vec<Route>,
+    /// Networks of its addresses to which the kernel's route was removed.
+    pub(super) withdrawn: Vec<IpNet>,
     /// Settings that are not at their default.
     pub(super) settings: BTreeMap<(IpFamily, String), String>,
     /// The attachment that made it and whose end takes it away.
@@ -171,6 +174,7 @@ impl State {
         let device = self.device_mut(side, index)?;
         if device.up && !up {
             device.routes.clear();
+            device.withdrawn.clear();
             device.addresses.retain(|address| address.is_ipv4() || keeps);
         }
         device.up = up;

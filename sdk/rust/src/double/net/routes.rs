@@ -16,6 +16,8 @@ const TABLE_MAIN: u32 = 254;
 /// rtnetlink(7): a route to anywhere, and to what is on the link itself.
 const SCOPE_UNIVERSE: u8 = 0;
 const SCOPE_LINK: u8 = 253;
+/// Matches any scope when a route is removed.
+const SCOPE_NOWHERE: u8 = 255;
 /// Metrics of IPv6: of routes that name none, and of the kernel's own.
 const IPV6_METRIC: u32 = 1024;
 const IPV6_OWN_METRIC: u32 = 256;
@@ -77,18 +79,19 @@ pub fn remove(link: &Link, route: Route) -> Result<(), NetError> {
             )));
         }
         let destination = destination(&route)?;
-        let route = normal(route);
-        let routes = &mut state.device_mut(link.side, link.index)?.routes;
-        let is_meant = |other: &Route| {
-            key(other) == key(&route) && (route.gateway.is_none() || route.gateway == other.gateway)
-        };
-        let position = routes.iter().position(is_meant).ok_or_else(|| {
+        let present = state.routes_of(link.side, link.index).into_iter();
+        let meant = present.filter(|other| is_meant(&route, other)).min_by_key(|other| key(other).2);
+        let meant = meant.ok_or_else(|| {
             NetError::NotFound(format!(
                 "remove route to {destination} out of link {}: No such process",
                 link.name()
             ))
         })?;
-        routes.remove(position);
+        let device = state.device_mut(link.side, link.index)?;
+        match device.routes.iter().position(|other| key(other) == key(&meant)) {
+            Some(position) => drop(device.routes.remove(position)),
+            None => device.withdrawn.push(destination),
+        }
         Ok(())
     })
 }
@@ -120,7 +123,8 @@ impl State {
                 advmss: None,
             };
             let is_host = net.prefix_len() == net.max_prefix_len();
-            if !is_host && !routes.iter().any(|other| key(other) == key(&route)) {
+            let is_withdrawn = device.withdrawn.contains(&net.trunc());
+            if !is_host && !is_withdrawn && !routes.iter().any(|other| key(other) == key(&route)) {
                 routes.push(route);
             }
         }
@@ -193,6 +197,17 @@ fn normal(route: Route) -> Route {
         scope: if is_ipv6 { SCOPE_UNIVERSE } else { route.scope },
         ..route
     }
+}
+
+/// Whether a request to remove `route` means this one: what it leaves open
+/// matches any.
+fn is_meant(route: &Route, other: &Route) -> bool {
+    let wanted = normal(*route);
+    let is_any_scope = family_of(route) == IpFamily::Ipv6 || route.scope == SCOPE_NOWHERE;
+    (wanted.destination, wanted.table) == (other.destination, other.table)
+        && route.priority.is_none_or(|metric| metric == 0 || Some(metric) == other.priority)
+        && route.gateway.is_none_or(|gateway| Some(gateway) == other.gateway)
+        && (is_any_scope || route.scope == other.scope)
 }
 
 /// What two routes of a namespace may not have in common.
