@@ -67,7 +67,7 @@ fn no_list() -> anyhow::Result<()> {
     let (scene, _) = attached(&RICH)?;
     let call = scene.call("ADD", 1).variable("CNI_IFNAME", "eth1").variable("WEIR_FAULT", "kill-after:6");
     ensure!(scene.survive(&call)?.is_none(), "ADD was not killed");
-    let all = scene.state()?;
+    let all = scene.settled_state()?;
     scene.gc_with(json!({}))?;
     scene.expect(&all, Allowed::Marks)
 }
@@ -75,7 +75,7 @@ fn no_list() -> anyhow::Result<()> {
 fn twice() -> anyhow::Result<()> {
     let (scene, _) = attached(&RICH)?;
     scene.gc(&["c1"])?;
-    let once = scene.state()?;
+    let once = scene.settled_state()?;
     scene.gc(&["c1"])?;
     scene.expect(&once, Allowed::Marks)
 }
