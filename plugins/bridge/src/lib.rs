@@ -112,6 +112,9 @@ impl InterfacePlugin for Bridge {
         let far = container.link(&ifname)?;
         let far_info = far.describe()?;
         interface::check_link(&far_info, "veth", &result)?;
+        if !config.container_stays_down {
+            interface::check_up(&far_info)?;
+        }
         let near = port::of(&host, &result.interfaces, &far_info, &bridge.describe()?)?;
         port::check(&near, &config)?;
         let ours: Vec<_> =

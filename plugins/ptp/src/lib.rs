@@ -116,7 +116,9 @@ impl InterfacePlugin for Ptp {
             .prev_result()
             .ok_or_else(|| CniError::config("key \"prevResult\": required for CHECK, and missing"))?;
         let far = links::container()?.link(&ifname)?;
-        interface::check_link(&far.describe()?, "veth", &result)?;
+        let info = far.describe()?;
+        interface::check_link(&info, "veth", &result)?;
+        interface::check_up(&info)?;
         let ours: Vec<IpConfig> =
             result.ips.iter().filter(|ip| ip.interface == Some(CONTAINER_INTERFACE)).cloned().collect();
         interface::check_addresses(&far, &ifname, &ours)?;

@@ -132,7 +132,7 @@ pub fn described(link: &Link, sandbox: Sandbox) -> Result<Interface, CniError> {
     Ok(Interface { name: info.name, mac: mac::text(info.mac), mtu: Some(info.mtu), sandbox })
 }
 
-/// Fails unless the container's link is what the result says, and up.
+/// Fails unless the container's link is what the result says.
 pub fn check_link(info: &LinkInfo, kind: &str, result: &CniResult) -> Result<(), CniError> {
     let ifname = &info.name;
     let listed =
@@ -145,9 +145,6 @@ pub fn check_link(info: &LinkInfo, kind: &str, result: &CniResult) -> Result<(),
     if info.kind.as_deref() != Some(kind) {
         return Err(CniError::changed(format!("check {ifname}: it is not a {kind} link any more")));
     }
-    if !info.up {
-        return Err(CniError::changed(format!("check {ifname}: it is down")));
-    }
     let mac = mac::text(info.mac);
     if !expected.mac.is_empty() && expected.mac != mac {
         return Err(CniError::changed(format!(
@@ -156,6 +153,11 @@ pub fn check_link(info: &LinkInfo, kind: &str, result: &CniResult) -> Result<(),
         )));
     }
     Ok(())
+}
+
+/// Fails if the container's link is down.
+pub fn check_up(info: &LinkInfo) -> Result<(), CniError> {
+    if info.up { Ok(()) } else { Err(CniError::changed(format!("check {}: it is down", info.name))) }
 }
 
 /// Fails unless the link has the addresses of the result.

@@ -8,7 +8,7 @@ use weir_sdk::request::Attachment;
 use weir_sdk::types::CniResult;
 use weir_sdk::{CniError, InterfacePlugin, IpNet};
 
-use super::{attachment, dual, far, net, refusal};
+use super::{attachment, dual, far, layer2, net, refusal};
 use crate::Bridge;
 
 /// An added container with everything that CHECK looks at.
@@ -138,4 +138,17 @@ fn check_wants_all_interfaces_in_the_result() {
         links::container().unwrap().create_bridge(&bridge).unwrap();
     };
     check_finds(other_kind, CniError::CHANGED, "not a veth link any more");
+}
+
+#[test]
+fn check_finds_an_interface_that_is_down() {
+    check_finds(|_, _| far().set_up(false).unwrap(), CniError::CHANGED, "check eth0: it is down");
+}
+
+#[test]
+fn check_expects_a_disabled_interface_to_be_down() {
+    let _node = dual();
+    let attachment = layer2(r#""disableContainerInterface": true"#);
+    let result = Bridge::add(&attachment).unwrap();
+    Bridge::check(&attachment.with_prev_result(result)).unwrap();
 }
