@@ -1,6 +1,6 @@
 //! Network namespaces: finding out what a path is, and opening what is needed
 //! inside. This module alone changes the namespace of a thread, and brings it
-//! back.
+//! back or ends it.
 
 use std::fs::File;
 use std::io;

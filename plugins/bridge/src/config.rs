@@ -4,7 +4,7 @@ use serde::Deserialize;
 use weir_sdk::net::links::VlanRange;
 use weir_sdk::net::types::MacAddress;
 use weir_sdk::request::Attachment;
-use weir_sdk::{Arguments, CniError, DnsConfig, mac, read_config};
+use weir_sdk::{Arguments, CniError, DnsConfig, interface, mac, read_config};
 
 /// The bridge that containers join if the operator names none.
 const DEFAULT_BRIDGE: &str = "cni0";
@@ -139,13 +139,7 @@ impl Config {
                 "cannot set hairpin mode and promiscuous mode at the same time: \"hairpinMode\", \"promiscMode\"",
             );
         }
-        if !["", "iptables", "nftables"].contains(&network.ip_masq_backend.as_str()) {
-            return Err(CniError::config(format!(
-                "key \"ipMasqBackend\": {:?} is neither iptables nor nftables",
-                network.ip_masq_backend
-            ))
-            .details("weir masquerades by nf_tables in a table of its own, whichever of them is named"));
-        }
+        interface::check_masquerade_backend(&network.ip_masq_backend)?;
         let access_vlan = match network.vlan {
             0 => None,
             vlan => Some(vlan_id("vlan", vlan)?),

@@ -49,10 +49,7 @@ impl InterfacePlugin for Bridge {
             interface::configure(&container, &far, &ifname, &result)?;
             let addressed = gateways.assign(&host, &bridge, &config)?;
             if config.masquerades {
-                for ip in &result.ips {
-                    let direct = IpNet::from(ip.address).trunc();
-                    masquerade::add(masquerade::Entry { source: ip.address.address, direct: direct.into() })?;
-                }
+                interface::masquerade(&result.ips)?;
             }
             result.interfaces.extend(addressed);
             // Last, as the kernel brings it up meanwhile.

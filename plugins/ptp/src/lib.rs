@@ -5,6 +5,7 @@
 
 use serde::Deserialize;
 use weir_sdk::firewall::masquerade;
+use weir_sdk::interface::{SCOPE_LINK, SCOPE_UNIVERSE};
 use weir_sdk::net::links::{self, Link, VethEnd};
 use weir_sdk::net::routes::{self, Route};
 use weir_sdk::net::types::{IpAddress, IpFamily, IpPrefix, NetError};
@@ -18,8 +19,6 @@ use weir_sdk::{CniError, DnsConfig, InterfacePlugin, IpNet, interface, ipam, rea
 const CONTAINER_INTERFACE: u32 = 1;
 
 /// rtnetlink(7) scopes.
-const SCOPE_UNIVERSE: u8 = 0;
-const SCOPE_LINK: u8 = 253;
 const SCOPE_HOST: u8 = 254;
 /// Matches any scope when a route is removed.
 const SCOPE_NOWHERE: u8 = 255;
@@ -45,13 +44,7 @@ impl NetworkConfig {
         if self.ipam.r#type.is_empty() {
             return Err(CniError::config("key \"ipam.type\": required by ptp, and missing"));
         }
-        if !["", "iptables", "nftables"].contains(&self.ip_masq_backend.as_str()) {
-            return Err(CniError::config(format!(
-                "key \"ipMasqBackend\": {:?} is neither iptables nor nftables",
-                self.ip_masq_backend
-            )));
-        }
-        Ok(())
+        interface::check_masquerade_backend(&self.ip_masq_backend)
     }
 }
 
@@ -81,10 +74,7 @@ impl InterfacePlugin for Ptp {
             route_to_container(&near, ip)?;
         }
         if config.ip_masq {
-            for ip in &result.ips {
-                let direct = IpNet::from(ip.address).trunc();
-                masquerade::add(masquerade::Entry { source: ip.address.address, direct: direct.into() })?;
-            }
+            interface::masquerade(&result.ips)?;
         }
         if config.dns.is_set() {
             result.dns = config.dns.into();

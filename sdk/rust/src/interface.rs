@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use crate::firewall::masquerade::{self, Entry};
 use crate::net::addresses;
 use crate::net::links::{self, Link, LinkInfo, Netns};
 use crate::net::routes::{self, Route as KernelRoute};
@@ -12,9 +13,9 @@ use crate::types::{CniResult, Interface, IpConfig, Route, Sandbox};
 use crate::{CniError, IpNet, mac};
 
 /// rtnetlink(7): a route to anywhere.
-const SCOPE_UNIVERSE: u8 = 0;
+pub const SCOPE_UNIVERSE: u8 = 0;
 /// rtnetlink(7): a route to what is on the link itself.
-const SCOPE_LINK: u8 = 253;
+pub const SCOPE_LINK: u8 = 253;
 /// The main routing table.
 const TABLE_MAIN: u32 = 254;
 /// The metric of IPv6 routes that name none.
@@ -114,6 +115,25 @@ fn kernel_route(route: &Route, ips: &[IpConfig]) -> KernelRoute {
 
 fn is_ipv6(ip: &IpConfig) -> bool {
     IpNet::from(ip.address).addr().is_ipv6()
+}
+
+/// Masquerades what the addresses send to anywhere outside of their networks
+/// (`ipMasq`).
+pub fn masquerade(ips: &[IpConfig]) -> Result<(), CniError> {
+    for ip in ips {
+        let direct = IpNet::from(ip.address).trunc();
+        masquerade::add(Entry { source: ip.address.address, direct: direct.into() })?;
+    }
+    Ok(())
+}
+
+/// Checks `ipMasqBackend`, which makes no difference.
+pub fn check_masquerade_backend(backend: &str) -> Result<(), CniError> {
+    if ["", "iptables", "nftables"].contains(&backend) {
+        return Ok(());
+    }
+    Err(CniError::config(format!("key \"ipMasqBackend\": {backend:?} is neither iptables nor nftables"))
+        .details("weir masquerades by nf_tables in a table of its own, whichever of them is named"))
 }
 
 /// Deletes the container's link, if it and the container are still there.
