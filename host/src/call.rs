@@ -30,6 +30,7 @@ pub(crate) struct Call {
     pub(crate) journal: RefCell<Option<Journal>>,
     deadline: Instant,
     changes: Cell<u32>,
+    sandboxes: Cell<u32>,
 }
 
 /// The reason for ending a plugin, on its way through the sandbox.
@@ -76,12 +77,26 @@ pub(crate) type Served<T> = wasmtime::Result<T>;
 
 impl Call {
     pub(crate) fn new(request: Request, node: Node, key: Key, deadline: Instant) -> Rc<Self> {
-        Rc::new(Self { request, node, key, journal: RefCell::new(None), deadline, changes: Cell::new(0) })
+        Rc::new(Self {
+            request,
+            node,
+            key,
+            journal: RefCell::new(None),
+            deadline,
+            changes: Cell::new(0),
+            sandboxes: Cell::new(0),
+        })
     }
 
     /// The time that is left.
     pub(crate) fn remaining(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// Counts a sandbox that has ended.
+    pub(crate) fn count_sandbox(&self) -> u32 {
+        self.sandboxes.set(self.sandboxes.get().saturating_add(1));
+        self.sandboxes.get()
     }
 
     /// Ends the plugin if the call's time is up.

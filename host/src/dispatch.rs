@@ -35,7 +35,29 @@ pub fn serves(kind: &str) -> bool {
 }
 
 /// Serves a call. There is a result for ADD only.
-pub fn serve(request: Request) -> Result<Option<Value>, Failure> {
+///
+/// `answer` gets it while everything is still open: a process that ends there
+/// leaves it to the kernel to put things away, which is faster.
+pub fn serve<T>(request: Request, answer: impl FnOnce(Result<Option<Value>, Failure>) -> T) -> T {
+    match prepare(request) {
+        Ok(Prepared { call, netns_inode, selected }) => {
+            let answered = answer(carry_out(&call, netns_inode, selected));
+            // Sandboxes may have been left as they are, and the call with them.
+            drop(call.journal.borrow_mut().take());
+            answered
+        }
+        Err(failure) => answer(Err(failure)),
+    }
+}
+
+/// A call of which all is known that need not be changed for.
+struct Prepared {
+    call: Rc<Call>,
+    netns_inode: Option<u64>,
+    selected: Selected,
+}
+
+fn prepare(request: Request) -> Result<Prepared, Failure> {
     let deadline = Instant::now() + request.environment.budget;
     let command = request.environment.command;
     let container = container_netns(&request)?;
@@ -53,19 +75,26 @@ pub fn serve(request: Request) -> Result<Option<Value>, Failure> {
         plugin,
     };
     let netns_inode = container.as_ref().and_then(NetnsFile::inode);
-    let node = Node::new(container, request.environment.paths.clone(), deadline)?;
-    let call = Call::new(request, node, key, deadline);
-    match command {
-        Command::Add => add(&call, netns_inode, selected),
-        Command::Del => del(&call, selected).map(|()| None),
-        Command::Gc => gc::collect(&call, || run(&call, selected).map(drop)).map(|()| None),
-        Command::Check | Command::Status => run(&call, selected).map(|_| None),
+    let node = Node::new(container, request.environment.paths.clone(), deadline);
+    refuse_own_netns(&request, &node)?;
+    Ok(Prepared { call: Call::new(request, node, key, deadline), netns_inode, selected })
+}
+
+fn carry_out(
+    call: &Rc<Call>,
+    netns_inode: Option<u64>,
+    selected: Selected,
+) -> Result<Option<Value>, Failure> {
+    match call.request.environment.command {
+        Command::Add => add(call, netns_inode, selected),
+        Command::Del => del(call, selected).map(|()| None),
+        Command::Gc => gc::collect(call, || run(call, selected).map(drop)).map(|()| None),
+        Command::Check | Command::Status => run(call, selected).map(|_| None),
         Command::Version => Ok(Some(crate::reply::versions())),
     }
 }
 
-/// Opens the container's namespace. It may be missing for DEL; for ADD and DEL
-/// it must not be the node's own, which is checked before anything is done.
+/// Opens the container's namespace. It may be missing for DEL.
 fn container_netns(request: &Request) -> Result<Option<NetnsFile>, Failure> {
     let environment = &request.environment;
     let command = environment.command;
@@ -73,31 +102,30 @@ fn container_netns(request: &Request) -> Result<Option<NetnsFile>, Failure> {
         return Ok(None);
     }
     let Some(path) = &environment.netns else { return Ok(None) };
-    let netns = match NetnsFile::open(path) {
-        Ok(netns) => netns,
+    match NetnsFile::open(path) {
+        Ok(netns) => Ok(Some(netns)),
         // What is left of a namespace after it was unmounted is a plain file.
-        Err(NetnsError::Absent { .. } | NetnsError::Unusable { .. }) if command == Command::Del => {
-            return Ok(None);
-        }
-        Err(error) => {
-            return Err(Failure::environment(format!("CNI_NETNS: {error}"))
-                .details("the container runtime has to pass the path of the container's network namespace"));
-        }
-    };
-    if !environment.netns_override {
-        let own = NetnsFile::current().map_err(|error| Failure::io(error.to_string()))?;
-        if netns.is(&own).map_err(|error| Failure::io(format!("compare network namespaces: {error}")))? {
-            return Err(Failure::new(
-                code::HOST_NETNS,
-                format!(
-                    "CNI_NETNS {}: plugin's netns and netns from CNI_NETNS should not be the same",
-                    path.display()
-                ),
-            )
-            .details("set CNI_NETNS_OVERRIDE=1 if that is wanted"));
-        }
+        Err(NetnsError::Absent { .. } | NetnsError::Unusable { .. }) if command == Command::Del => Ok(None),
+        Err(error) => Err(Failure::environment(format!("CNI_NETNS: {error}"))
+            .details("the container runtime has to pass the path of the container's network namespace")),
     }
-    Ok(Some(netns))
+}
+
+/// The container's namespace must not be the node's own.
+fn refuse_own_netns(request: &Request, node: &Node) -> Result<(), Failure> {
+    let environment = &request.environment;
+    let (Some(path), false) = (&environment.netns, environment.netns_override) else { return Ok(()) };
+    if !node.is_shared()? {
+        return Ok(());
+    }
+    Err(Failure::new(
+        code::HOST_NETNS,
+        format!(
+            "CNI_NETNS {}: plugin's netns and netns from CNI_NETNS should not be the same",
+            path.display()
+        ),
+    )
+    .details("set CNI_NETNS_OVERRIDE=1 if that is wanted"))
 }
 
 /// Finds the component by the name that weir was called by and the types in
@@ -255,7 +283,7 @@ pub(crate) fn clean(directory: &std::path::Path, name: &str, call: &Call) -> Res
     let container = journal.header.netns.as_deref().and_then(|path| NetnsFile::open(path).ok());
     // By now another container may have the path.
     let container = container.filter(|netns| netns.inode() == journal.header.netns_inode);
-    let node = Node::new(container, call.node.paths().clone(), Instant::now() + CLEAN_UP_TIME)?;
+    let node = Node::new(container, call.node.paths().clone(), Instant::now() + CLEAN_UP_TIME);
     let undone = roll_back(&mut journal, &node, false);
     match undone.failures.into_iter().next() {
         Some(failure) => Err(failure),

@@ -29,6 +29,7 @@ pub mod request;
 pub mod result;
 mod role;
 mod session;
+pub mod start;
 mod trace;
 pub mod version;
 mod wit;

@@ -1,14 +1,30 @@
 //! The binary: a CNI plugin when a runtime calls it, a command line otherwise.
 
+#![no_main]
+
+use std::ffi::{c_char, c_int};
 use std::io::Read;
 use std::path::Path;
 use std::process::ExitCode;
 
 use weir::request::{Command, Config, Environment, Request};
 use weir::version::Version;
-use weir::{Failure, cli, dispatch, reply};
+use weir::{Failure, cli, dispatch, reply, start};
 
-fn main() -> ExitCode {
+/// What the C library calls.
+///
+/// Rust's own `main` first looks up the bounds of the stack and installs a
+/// handler that reports its overflow, which takes as long as a tenth of a call.
+// SAFETY: nothing else in the program has this name, and the types are those
+// of the C standard.
+#[unsafe(no_mangle)]
+extern "C" fn main(_: c_int, _: *const *const c_char) -> c_int {
+    start::ready();
+    let code = std::panic::catch_unwind(run).unwrap_or(ExitCode::FAILURE);
+    c_int::from(code != ExitCode::SUCCESS)
+}
+
+fn run() -> ExitCode {
     let called_as = std::env::args_os()
         .next()
         .and_then(|path| Path::new(&path).file_name().map(|name| name.to_string_lossy().into_owned()))
@@ -35,10 +51,18 @@ fn serve(environment: Environment) -> ExitCode {
         Ok(input) => input,
         Err(failure) => return reply::failure(&failure, Version::LATEST),
     };
-    match Request::new(environment, &input).and_then(dispatch::serve) {
-        Ok(result) => reply::success(result.as_ref()),
-        // It speaks the configuration's version, if that much can be read.
-        Err(failure) => reply::failure(&failure, Config::version_of(&input)),
+    start::provide_memory();
+    // An error speaks the configuration's version, if that much can be read.
+    let refuse = |failure: &Failure| reply::failure(failure, Config::version_of(&input));
+    match Request::new(environment, &input) {
+        Ok(request) => dispatch::serve(request, |answer| {
+            let code = match answer {
+                Ok(result) => reply::success(result.as_ref()),
+                Err(failure) => refuse(&failure),
+            };
+            std::process::exit(c_int::from(code != ExitCode::SUCCESS))
+        }),
+        Err(failure) => refuse(&failure),
     }
 }
 

@@ -4,23 +4,21 @@
 //! above, in `capability` and `journal`.
 
 mod address;
+mod connection;
 mod link;
 mod route;
 mod sysctl;
 mod vlan;
 
 use std::fs::File;
-use std::os::fd::{FromRawFd, IntoRawFd};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
-use futures_util::StreamExt;
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_sys::TokioSocket;
-use rtnetlink::Handle;
-use tokio::runtime::Runtime;
 
+pub(crate) use connection::Budget;
+use connection::{Connection, Interruption};
 pub(crate) use link::{BridgeSpec, LinkState, OperState, PortFlags, VethEnd};
 pub(crate) use route::RouteSpec;
 pub(crate) use vlan::VlanRange;
@@ -83,58 +81,35 @@ impl NetlinkError {
     }
 }
 
-/// Runs requests: one small runtime for all namespaces of a call, and the
-/// moment by which each answer must be there.
-pub(crate) struct Driver {
-    runtime: Runtime,
-    deadline: Mutex<Instant>,
-}
-
-impl Driver {
-    pub(crate) fn new(deadline: Instant) -> std::io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-        Ok(Self { runtime, deadline: Mutex::new(deadline) })
-    }
-
-    pub(crate) fn remaining(&self) -> Duration {
-        self.deadline.lock().unwrap_or_else(PoisonError::into_inner).saturating_duration_since(Instant::now())
-    }
-
-    /// Gives clean-up its own time after the call's has run out.
-    pub(crate) fn extend(&self, deadline: Instant) {
-        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = deadline;
-    }
-}
-
 /// An open namespace and the requests that can be made in it.
 pub(crate) struct Netns {
-    file: NetnsFile,
+    file: Arc<NetnsFile>,
     label: &'static str,
-    handle: Handle,
+    connection: Connection,
     ipv4: File,
     ipv6: Option<File>,
-    driver: Arc<Driver>,
+    budget: Arc<Budget>,
 }
 
 impl Netns {
     /// Opens the namespace of the node, which the calling thread is in.
-    pub(crate) fn host(file: NetnsFile, driver: Arc<Driver>) -> std::io::Result<Self> {
+    pub(crate) fn host(file: Arc<NetnsFile>, budget: Arc<Budget>) -> std::io::Result<Self> {
         let doors = Doors::open()?;
-        Self::with_doors(file, "the host namespace", doors, driver)
+        Self::with_doors(file, "the host namespace", doors, budget)
     }
 
-    /// Opens the namespace of a container.
-    pub(crate) fn container(file: NetnsFile, driver: Arc<Driver>) -> std::io::Result<Self> {
-        let own = NetnsFile::current().map_err(std::io::Error::other)?;
-        let doors = file.doors(&own)?;
-        Self::with_doors(file, "the container namespace", doors, driver)
+    /// Opens the namespace of a container; `own` is the one that the calling
+    /// thread is in.
+    pub(crate) fn container(file: NetnsFile, own: &NetnsFile, budget: Arc<Budget>) -> std::io::Result<Self> {
+        let doors = file.doors(own)?;
+        Self::with_doors(Arc::new(file), "the container namespace", doors, budget)
     }
 
     fn with_doors(
-        file: NetnsFile,
+        file: Arc<NetnsFile>,
         label: &'static str,
         doors: Doors,
-        driver: Arc<Driver>,
+        budget: Arc<Budget>,
     ) -> std::io::Result<Self> {
         // The kernel then answers failures with a text, and without the
         // request that they belong to.
@@ -143,15 +118,8 @@ impl Netns {
         // Lists are then filtered by the kernel. Old ones cannot, so that what
         // they list is filtered here as well.
         let _ = doors.route.set_netlink_get_strict_chk(true);
-        doors.route.set_non_blocking(true)?;
-        let guard = driver.runtime.enter();
-        // SAFETY: `into_raw_fd` gives up the only owner of the descriptor, and
-        // the new socket becomes its only owner.
-        let socket = unsafe { TokioSocket::from_raw_fd(doors.route.into_raw_fd()) };
-        let (connection, handle, _) = rtnetlink::from_socket(socket);
-        driver.runtime.spawn(connection);
-        drop(guard);
-        Ok(Self { file, label, handle, ipv4: doors.ipv4, ipv6: doors.ipv6, driver })
+        let connection = Connection::new(doors.route);
+        Ok(Self { file, label, connection, ipv4: doors.ipv4, ipv6: doors.ipv6, budget })
     }
 
     /// How messages call this namespace.
@@ -200,43 +168,35 @@ impl Netns {
     ) -> Result<Vec<RouteNetlinkMessage>, NetlinkError> {
         let attempt = || format!("{} in {}", attempt(), self.label);
         // What is not sent is not done behind our back.
-        if self.driver.remaining().is_zero() {
+        if self.budget.remaining().is_zero() {
             return Err(NetlinkError::TimedOut { attempt: attempt() });
         }
         let mut request = NetlinkMessage::from(message);
         request.header.flags = flags;
-        let mut responses = self
-            .handle
-            .clone()
-            .request(request)
-            .map_err(|error| NetlinkError::Socket { attempt: attempt(), reason: error.to_string() })?;
-        let exchange = async {
-            let mut answers = Vec::new();
-            while let Some(response) = responses.next().await {
-                match response.payload {
-                    NetlinkPayload::InnerMessage(answer) => answers.push(answer),
-                    NetlinkPayload::Error(error) if error.code.is_some() => {
-                        return Err(NetlinkError::Kernel {
-                            attempt: attempt(),
-                            errno: -error.raw_code(),
-                            reason: kernel_words(-error.raw_code(), &error.header),
-                        });
-                    }
-                    _ => {}
+        let responses = self.connection.exchange(request, &self.budget).map_err(|why| match why {
+            Interruption::TimedOut => NetlinkError::TimedOut { attempt: attempt() },
+            Interruption::Socket(reason) => NetlinkError::Socket { attempt: attempt(), reason },
+        })?;
+        let mut answers = Vec::new();
+        for response in responses {
+            match response.payload {
+                NetlinkPayload::InnerMessage(answer) => answers.push(answer),
+                NetlinkPayload::Error(error) if error.code.is_some() => {
+                    return Err(NetlinkError::Kernel {
+                        attempt: attempt(),
+                        errno: -error.raw_code(),
+                        reason: kernel_words(-error.raw_code(), &error.header),
+                    });
                 }
+                _ => {}
             }
-            Ok(answers)
-        };
-        let remaining = self.driver.remaining();
-        self.driver
-            .runtime
-            .block_on(async { tokio::time::timeout(remaining, exchange).await })
-            .unwrap_or_else(|_| Err(NetlinkError::TimedOut { attempt: attempt() }))
+        }
+        Ok(answers)
     }
 
     /// Sleeps, at most until the deadline.
     fn pause(&self, time: Duration) {
-        std::thread::sleep(time.min(self.driver.remaining()));
+        std::thread::sleep(time.min(self.budget.remaining()));
     }
 }
 

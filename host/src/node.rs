@@ -8,15 +8,16 @@ use std::time::Instant;
 use crate::failure::{Failure, code};
 use crate::firewall::{Firewall, FirewallError};
 use crate::journal::Side;
-use crate::netlink::{Driver, Netns};
+use crate::netlink::{Budget, Netns};
 use crate::netns::{self, NetnsFile};
 use crate::paths::Paths;
 
 /// Handles on the node.
 pub(crate) struct Node {
-    driver: Arc<Driver>,
+    budget: Arc<Budget>,
     paths: Paths,
     container_file: RefCell<Option<NetnsFile>>,
+    own_file: OnceCell<Arc<NetnsFile>>,
     host: OnceCell<Arc<Netns>>,
     container: OnceCell<Option<Arc<Netns>>>,
     firewall: RefCell<Option<Firewall>>,
@@ -25,21 +26,16 @@ pub(crate) struct Node {
 impl Node {
     /// Prepares handles; opens nothing yet. `container` is none when the
     /// container's namespace is gone.
-    pub(crate) fn new(
-        container: Option<NetnsFile>,
-        paths: Paths,
-        deadline: Instant,
-    ) -> Result<Self, Failure> {
-        let driver = Driver::new(deadline)
-            .map_err(|error| Failure::io(format!("prepare for netlink requests: {error}")))?;
-        Ok(Self {
-            driver: Arc::new(driver),
+    pub(crate) fn new(container: Option<NetnsFile>, paths: Paths, deadline: Instant) -> Self {
+        Self {
+            budget: Arc::new(Budget::until(deadline)),
             paths,
             container_file: RefCell::new(container),
+            own_file: OnceCell::new(),
             host: OnceCell::new(),
             container: OnceCell::new(),
             firewall: RefCell::new(None),
-        })
+        }
     }
 
     /// Where the node keeps state.
@@ -49,7 +45,7 @@ impl Node {
 
     /// Moves the moment by which requests have to be answered.
     pub(crate) fn extend(&self, deadline: Instant) {
-        self.driver.extend(deadline);
+        self.budget.extend(deadline);
     }
 
     /// The node's namespace.
@@ -57,10 +53,28 @@ impl Node {
         if let Some(host) = self.host.get() {
             return Ok(Arc::clone(host));
         }
-        let file = NetnsFile::current().map_err(|error| Failure::io(error.to_string()))?;
-        let host = Netns::host(file, Arc::clone(&self.driver))
+        let host = Netns::host(self.own_file()?, Arc::clone(&self.budget))
             .map_err(|error| Failure::io(format!("open the host namespace: {error}")))?;
         Ok(Arc::clone(self.host.get_or_init(|| Arc::new(host))))
+    }
+
+    /// The namespace of this process.
+    fn own_file(&self) -> Result<Arc<NetnsFile>, Failure> {
+        if let Some(own) = self.own_file.get() {
+            return Ok(Arc::clone(own));
+        }
+        let own = NetnsFile::current().map_err(|error| Failure::io(error.to_string()))?;
+        Ok(Arc::clone(self.own_file.get_or_init(|| Arc::new(own))))
+    }
+
+    /// Whether the container is in the namespace of this process.
+    pub(crate) fn is_shared(&self) -> Result<bool, Failure> {
+        match &*self.container_file.borrow() {
+            Some(container) => container
+                .is(&*self.own_file()?)
+                .map_err(|error| Failure::io(format!("compare network namespaces: {error}"))),
+            None => Ok(false),
+        }
     }
 
     /// The container's namespace, if it still exists.
@@ -70,7 +84,8 @@ impl Node {
         }
         let container = match self.container_file.borrow_mut().take() {
             Some(file) => {
-                let netns = Netns::container(file, Arc::clone(&self.driver)).map_err(|error| {
+                let own = self.own_file()?;
+                let netns = Netns::container(file, &own, Arc::clone(&self.budget)).map_err(|error| {
                     Failure::io(format!("enter the container namespace: {error}")).details(
                         "weir has to run as root, or as root of the user namespace that owns the container's",
                     )
@@ -102,10 +117,10 @@ impl Node {
                 let socket = netns::netfilter_socket().map_err(|error| {
                     Failure::new(code::KERNEL, format!("open an nf_tables socket: {error}"))
                 })?;
-                empty.insert(Firewall::new(socket, self.driver.remaining())?)
+                empty.insert(Firewall::new(socket, self.budget.remaining())?)
             }
         };
-        firewall.set_timeout(self.driver.remaining());
+        firewall.set_timeout(self.budget.remaining());
         Ok(work(firewall)?)
     }
 }

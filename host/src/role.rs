@@ -58,7 +58,13 @@ impl InterfacePlugin {
     }
 
     /// Runs a command; there is a result for ADD only.
-    pub(crate) fn run(&mut self, command: Command) -> Result<Option<CniResult>, Failure> {
+    pub(crate) fn run(mut self, command: Command) -> Result<Option<CniResult>, Failure> {
+        let result = self.call(command);
+        self.sandbox.end();
+        result
+    }
+
+    fn call(&mut self, command: Command) -> Result<Option<CniResult>, Failure> {
         match command {
             Command::Add => {
                 let result = ask!(self, call_add, AttachmentHandle);
@@ -108,7 +114,13 @@ impl IpamPlugin {
     }
 
     /// Runs a command; there is a result for ADD only.
-    pub(crate) fn run(&mut self, command: Command) -> Result<Option<IpamResult>, Failure> {
+    pub(crate) fn run(mut self, command: Command) -> Result<Option<IpamResult>, Failure> {
+        let result = self.call(command);
+        self.sandbox.end();
+        result
+    }
+
+    fn call(&mut self, command: Command) -> Result<Option<IpamResult>, Failure> {
         match command {
             Command::Add => return Ok(Some(ask!(self, call_add, AttachmentHandle))),
             Command::Del => ask!(self, call_del, AttachmentHandle),

@@ -25,6 +25,10 @@ pub(crate) struct Session {
 /// Bytes that a component may log in one call.
 const LOG_LIMIT: usize = 64 << 10;
 
+/// Sandboxes of a call that are left as they are at their end: those of an
+/// interface plugin and of its IPAM plugin.
+const SANDBOXES_LEFT: u32 = 2;
+
 /// An instantiated component.
 pub(crate) struct Sandbox {
     pub(crate) store: Store<Session>,
@@ -67,6 +71,19 @@ impl Sandbox {
             .instantiate(&mut store, &component)
             .map_err(|error| failure_of(&error, bundled.name, call))?;
         Ok(Self { store, instance, plugin: bundled.name })
+    }
+
+    /// Gives back what the component holds, such as the lock of a pool.
+    ///
+    /// Its memory and code are left to the end of the process, which comes
+    /// soon and puts them away faster, unless a component makes the host start
+    /// one after the other.
+    pub(crate) fn end(self) {
+        let Self { mut store, .. } = self;
+        drop(std::mem::take(&mut store.data_mut().table));
+        if store.data().call.count_sandbox() <= SANDBOXES_LEFT {
+            std::mem::forget(store);
+        }
     }
 
     /// Maps the way in which the component ended to a failure.

@@ -33,7 +33,7 @@ impl addresses::Host for Session {
     ) -> Served<Result<Vec<AddressInfo>, NetError>> {
         self.call.check_time()?;
         let link = self.link_of(&link)?;
-        let addresses = link.netns.addresses(link.index, family.map(address_family)).map_err(net_error);
+        let addresses = link.netns.addresses(link.index(), family.map(address_family)).map_err(net_error);
         Ok(addresses.map(|addresses| {
             addresses
                 .into_iter()
@@ -52,9 +52,9 @@ impl addresses::Host for Session {
         let Some(prefix) = wit::prefix(prefix) else { return Ok(Err(bad_prefix(prefix))) };
         let inverse =
             link.inverse(|side, name| Inverse::RemoveAddress { side, name, prefix: prefix.to_string() });
-        let object = format!("{prefix} to {}", link.name);
+        let object = format!("{prefix} to {}", link.name());
         let added = self.call.change(self.plugin, "add-address", object, inverse, || {
-            link.netns.add_address(link.index, prefix)
+            link.netns.add_address(link.index(), prefix)
         })?;
         Ok(added.map_err(net_error))
     }
@@ -64,9 +64,9 @@ impl addresses::Host for Session {
         let Some(prefix) = wit::prefix(prefix) else { return Ok(Err(bad_prefix(prefix))) };
         let inverse =
             link.inverse(|side, name| Inverse::RestoreAddress { side, name, prefix: prefix.to_string() });
-        let object = format!("{prefix} from {}", link.name);
+        let object = format!("{prefix} from {}", link.name());
         let removed = self.call.change(self.plugin, "remove-address", object, inverse, || {
-            link.netns.remove_address(link.index, prefix)
+            link.netns.remove_address(link.index(), prefix)
         })?;
         Ok(removed.map_err(net_error))
     }
@@ -75,20 +75,21 @@ impl addresses::Host for Session {
         self.call.check_time()?;
         let link = self.link_of(&link)?;
         let timeout = Duration::from_millis(timeout.into()).min(self.call.remaining());
-        let addresses = match link.netns.settle(link.index, timeout) {
+        let addresses = match link.netns.settle(link.index(), timeout) {
             Ok(addresses) => addresses,
             Err(error) => return Ok(Err(net_error(error))),
         };
         if let Some(taken) = addresses.iter().find(|address| address.duplicate) {
             return Ok(Err(NetError::AlreadyExists(format!(
                 "address {} of link {}: duplicate address detection found another holder",
-                taken.prefix, link.name
+                taken.prefix,
+                link.name()
             ))));
         }
         if addresses.iter().any(|address| address.tentative) {
             return Ok(Err(NetError::Busy(format!(
                 "duplicate address detection on link {} still runs after {timeout:?}",
-                link.name
+                link.name()
             ))));
         }
         Ok(Ok(()))

@@ -63,9 +63,8 @@ impl random::Host for Session {
 
 /// Reads from the kernel's generator.
 pub(super) fn random_bytes(length: usize) -> std::io::Result<Vec<u8>> {
-    use std::io::Read;
     let mut bytes = vec![0; length];
-    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    getrandom::fill(&mut bytes)?;
     Ok(bytes)
 }
 

@@ -17,11 +17,11 @@ impl guards::Host for Session {
         if !link.is_own {
             return Ok(Err(NetError::Denied(format!(
                 "guard link {}: it was not made by this attachment",
-                link.name
+                link.name()
             ))));
         }
         let owner = self.call.key.name();
-        let (port, mac) = (link.name.clone(), mac_bytes(mac));
+        let (port, mac) = (link.name().to_owned(), mac_bytes(mac));
         let inverse = Inverse::RemoveGuard { port: port.clone(), mac };
         let added = self.call.change(self.plugin, "guard", port.as_str(), Some(inverse), || {
             self.call.node.firewall(|firewall| firewall.guard_add(&owner, &port, mac))
@@ -51,7 +51,7 @@ impl guards::Host for Session {
 
     fn present(&mut self, link: Resource<LinkHandle>, mac: MacAddress) -> Served<Result<bool, NetError>> {
         self.call.check_time()?;
-        let port = self.link_of(&link)?.name.clone();
+        let port = self.link_of(&link)?.name().to_owned();
         let present = self.call.node.firewall(|firewall| firewall.guard_present(&port, mac_bytes(mac)));
         Ok(present.map_err(failure_to_net_error))
     }

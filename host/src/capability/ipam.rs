@@ -56,7 +56,7 @@ impl Session {
         };
         let Some(bundled) = catalog::find(&kind) else { return self.ask_program(&kind, command) };
         let answer =
-            IpamPlugin::start(&self.engine, bundled, &self.call).and_then(|mut plugin| plugin.run(command));
+            IpamPlugin::start(&self.engine, bundled, &self.call).and_then(|plugin| plugin.run(command));
         match answer {
             Ok(result) => Ok(Ok(result)),
             // What ends the whole call ends the asking plugin too.

@@ -18,12 +18,9 @@ use crate::wit::weir::net::types::{self, KernelError, MacAddress, NetError};
 pub struct LinkHandle {
     pub(super) netns: Arc<Netns>,
     pub(super) side: Side,
-    pub(super) index: u32,
-    /// The name when the handle was made; changes are checked by index.
-    pub(super) name: String,
-    kind: Option<String>,
-    /// Its hardware address when the handle was made.
-    mac: Option<[u8; 6]>,
+    /// Its state when the handle was made. Only the index and the kind stay
+    /// what they are.
+    pub(super) found: LinkState,
     /// Whether this attachment made it in this call.
     pub(super) is_own: bool,
 }
@@ -33,8 +30,22 @@ impl LinkHandle {
     /// away whole; bridges of the node are shared by attachments and keep what
     /// they were given.
     pub(super) fn inverse(&self, inverse: impl FnOnce(Side, String) -> Inverse) -> Option<Inverse> {
-        let is_shared = self.side == Side::Host && self.kind.as_deref() == Some("bridge");
-        (!self.is_own && !is_shared).then(|| inverse(self.side, self.name.clone()))
+        let is_shared = self.side == Side::Host && self.is_bridge();
+        (!self.is_own && !is_shared).then(|| inverse(self.side, self.found.name.clone()))
+    }
+
+    /// Its index, which means something in its own namespace only.
+    pub(super) fn index(&self) -> u32 {
+        self.found.index
+    }
+
+    /// Its name when the handle was made.
+    pub(super) fn name(&self) -> &str {
+        &self.found.name
+    }
+
+    fn is_bridge(&self) -> bool {
+        self.found.kind.as_deref() == Some("bridge")
     }
 }
 
@@ -49,11 +60,10 @@ impl Session {
         &mut self,
         netns: Arc<Netns>,
         side: Side,
-        link: LinkState,
+        found: LinkState,
         is_own: bool,
     ) -> Served<Resource<LinkHandle>> {
-        let LinkState { index, name, kind, mac, .. } = link;
-        Ok(self.table.push(LinkHandle { netns, side, index, name, kind, mac, is_own })?)
+        Ok(self.table.push(LinkHandle { netns, side, found, is_own })?)
     }
 
     /// Makes one change to a link.
@@ -69,7 +79,7 @@ impl Session {
         let mut failed = None;
         let inverse = link.inverse(|side, name| {
             // What has to be put back is known before the change only.
-            inverse(&link.netns, link.index, side, name).unwrap_or_else(|error| {
+            inverse(&link.netns, link.index(), side, name).unwrap_or_else(|error| {
                 failed = Some(error);
                 Inverse::SetUp { side, name: String::new(), up: false }
             })
@@ -77,9 +87,9 @@ impl Session {
         if let Some(error) = failed {
             return Ok(Err(net_error(error)));
         }
-        let object = format!("{}{what}", link.name);
+        let object = format!("{}{what}", link.name());
         let done =
-            self.call.change(self.plugin, operation, object, inverse, || work(&link.netns, link.index))?;
+            self.call.change(self.plugin, operation, object, inverse, || work(&link.netns, link.index()))?;
         Ok(done.map_err(net_error))
     }
 }
@@ -88,7 +98,11 @@ impl links::HostLink for Session {
     fn describe(&mut self, link: Resource<LinkHandle>) -> Served<Result<LinkInfo, NetError>> {
         self.call.check_time()?;
         let link = self.link_of(&link)?;
-        Ok(link.netns.link_by_index(link.index).map(link_info).map_err(net_error))
+        Ok(link.netns.link_by_index(link.index()).map(link_info).map_err(net_error))
+    }
+
+    fn as_found(&mut self, link: Resource<LinkHandle>) -> Served<LinkInfo> {
+        Ok(link_info(self.link_of(&link)?.found.clone()))
     }
 
     fn set_up(&mut self, link: Resource<LinkHandle>, up: bool) -> Served<Result<(), NetError>> {
@@ -124,7 +138,7 @@ impl links::HostLink for Session {
 
     fn set_mac(&mut self, link: Resource<LinkHandle>, mac: MacAddress) -> Served<Result<(), NetError>> {
         // Given its own address once more, a bridge keeps it.
-        let denied = if self.link_of(&link)?.mac == Some(mac_bytes(mac)) {
+        let denied = if self.link_of(&link)?.found.mac == Some(mac_bytes(mac)) {
             self.own_or_bridge(&link, "set the hardware address of")?
         } else {
             self.own_only(&link, "set the hardware address of")?
@@ -132,6 +146,7 @@ impl links::HostLink for Session {
         if let Some(denied) = denied {
             return Ok(Err(denied));
         }
+        self.expect_mac(&link, mac_bytes(mac))?;
         self.change_link(
             &link,
             "set-mac",
@@ -166,7 +181,7 @@ impl links::HostLink for Session {
         bridge: Resource<LinkHandle>,
     ) -> Served<Result<(), NetError>> {
         let side = self.link_of(&link)?.side;
-        let what = format!(" to {}", self.link_of(&bridge)?.name);
+        let what = format!(" to {}", self.link_of(&bridge)?.name());
         let to = match self.index_in(&bridge, side)? {
             Ok(to) => to,
             Err(error) => return Ok(Err(error)),
@@ -220,7 +235,7 @@ impl links::HostLink for Session {
     fn vlans(&mut self, link: Resource<LinkHandle>) -> Served<Result<Vec<VlanRange>, NetError>> {
         self.call.check_time()?;
         let link = self.link_of(&link)?;
-        let vlans = link.netns.vlans(link.index).map_err(net_error);
+        let vlans = link.netns.vlans(link.index()).map_err(net_error);
         Ok(vlans.map(|vlans| {
             let range = |vlan: crate::netlink::VlanRange| VlanRange {
                 first: vlan.first,
@@ -236,11 +251,11 @@ impl links::HostLink for Session {
         self.call.check_time()?;
         let link = self.link_of(&link)?;
         let timeout = Duration::from_millis(timeout.into()).min(self.call.remaining());
-        Ok(match link.netns.wait_until_up(link.index, timeout) {
+        Ok(match link.netns.wait_until_up(link.index(), timeout) {
             Ok(true) => Ok(()),
             Ok(false) => Err(NetError::Busy(format!(
                 "wait for link {}: it is not operational after {timeout:?}",
-                link.name
+                link.name()
             ))),
             Err(error) => Err(net_error(error)),
         })
@@ -252,7 +267,7 @@ impl links::HostLink for Session {
         }
         let (side, name) = {
             let link = self.link_of(&link)?;
-            (link.side, link.name.clone())
+            (link.side, link.name().to_owned())
         };
         let removed = self.change_own(&link, "remove", "", |netns, index| netns.remove_link(index))?;
         if removed.is_ok() {
@@ -277,19 +292,15 @@ impl Session {
     pub(super) fn index_in(&self, link: &Resource<LinkHandle>, side: Side) -> Served<Result<u32, NetError>> {
         let link = self.link_of(link)?;
         if link.side == side {
-            return Ok(Ok(link.index));
+            return Ok(Ok(link.index()));
         }
-        Ok(Err(NetError::Invalid(format!("link {} is in the other namespace", link.name))))
+        Ok(Err(NetError::Invalid(format!("link {} is in the other namespace", link.name()))))
     }
 
     /// The same, but bridges of the node, which attachments share, may be
     /// prepared for them.
     fn own_or_bridge(&self, link: &Resource<LinkHandle>, attempt: &str) -> Served<Option<NetError>> {
-        if self.link_of(link)?.kind.as_deref() == Some("bridge") {
-            Ok(None)
-        } else {
-            self.own_only(link, attempt)
-        }
+        if self.link_of(link)?.is_bridge() { Ok(None) } else { self.own_only(link, attempt) }
     }
 
     /// Refuses what may be done in the node's namespace only to links of this
@@ -301,8 +312,19 @@ impl Session {
         }
         Ok(Some(NetError::Denied(format!(
             "{attempt} link {} of the host namespace: it was not made by this attachment",
-            link.name
+            link.name()
         ))))
+    }
+
+    /// Has the way back of a link's making find it under another address.
+    fn expect_mac(&self, link: &Resource<LinkHandle>, mac: [u8; 6]) -> Served<()> {
+        let link = self.link_of(link)?;
+        if is_journaled(&self.call, link) {
+            let kind = link.found.kind.clone().unwrap_or_default();
+            let (side, name) = (link.side, link.name().to_owned());
+            self.call.record(Some(Inverse::DeleteLink { side, name, kind, mac: Some(mac) }))?;
+        }
+        Ok(())
     }
 
     /// Makes a change that needs no way back of its own.
@@ -314,9 +336,9 @@ impl Session {
         work: impl FnOnce(&Netns, u32) -> Result<(), NetlinkError>,
     ) -> Served<Result<(), NetError>> {
         let link = self.link_of(handle)?;
-        let object = format!("{}{what}", link.name);
+        let object = format!("{}{what}", link.name());
         let done =
-            self.call.change(self.plugin, operation, object, None, || work(&link.netns, link.index))?;
+            self.call.change(self.plugin, operation, object, None, || work(&link.netns, link.index()))?;
         Ok(done.map_err(net_error))
     }
 }
@@ -325,7 +347,8 @@ impl Session {
 fn is_journaled(call: &Call, link: &LinkHandle) -> bool {
     call.journal.borrow().as_ref().is_some_and(|journal| {
         journal.pending(false).iter().any(|(_, inverse)| {
-            matches!(inverse, Inverse::DeleteLink { side, name, .. } if *side == link.side && *name == link.name)
+            matches!(inverse, Inverse::DeleteLink { side, name, mac, .. }
+                if *side == link.side && *name == link.found.name && mac.is_none_or(|mac| link.found.mac == Some(mac)))
         })
     })
 }

@@ -74,21 +74,15 @@ impl links::HostNetns for Session {
             Ok(controller) => controller,
             Err(error) => return Ok(Err(error)),
         };
-        // The way back deletes by name, so nothing may have that name before.
-        match here.link_by_name(&near.name) {
-            Err(error) if error.is_absent() => {}
-            Err(error) => return Ok(Err(net_error(error))),
-            Ok(_) => {
-                return Ok(Err(NetError::AlreadyExists(format!(
-                    "create veth pair {}: a link of that name exists already in {}",
-                    near.name,
-                    here.label()
-                ))));
-            }
-        }
-        let inverse = Inverse::DeleteLink { side, name: near.name.clone(), kind: "veth".to_owned() };
         let object = format!("{} and {} in {}", near.name, far.name, there.label());
-        let (near, far) = (veth_end(near), veth_end(far));
+        let (near, far) = (veth_end(near)?, veth_end(far)?);
+        // The address tells the way back which link of that name is meant.
+        let inverse = Inverse::DeleteLink {
+            side,
+            name: near.name.clone(),
+            kind: "veth".to_owned(),
+            mac: Some(near.mac),
+        };
         let made = self.call.change(self.plugin, "create-veth", object, Some(inverse), || {
             here.create_veth(&near, &far, &there, mtu, controller)
         })?;
@@ -121,7 +115,7 @@ impl links::HostNetns for Session {
             Err(error) => return Ok(Err(error)),
         };
         let object = format!("{} and {}", port.name, own.name);
-        let (port, own) = (veth_end(port), veth_end(own));
+        let (port, own) = (veth_end(port)?, veth_end(own)?);
         let made = self.call.change(self.plugin, "create-shared-veth", object, None, || {
             netns.create_veth(&port, &own, &netns, mtu, Some(bridge))
         })?;
@@ -214,6 +208,7 @@ fn random_mac() -> Served<[u8; 6]> {
     Ok(mac)
 }
 
-fn veth_end(end: links::VethEnd) -> VethEnd {
-    VethEnd { name: end.name, mac: end.mac.map(mac_bytes), up: end.up }
+fn veth_end(end: links::VethEnd) -> Served<VethEnd> {
+    let mac = end.mac.map(mac_bytes).map_or_else(random_mac, Ok)?;
+    Ok(VethEnd { name: end.name, mac, up: end.up })
 }

@@ -15,7 +15,7 @@ impl routes::Host for Session {
     fn list(&mut self, link: Resource<LinkHandle>, family: IpFamily) -> Served<Result<Vec<Route>, NetError>> {
         self.call.check_time()?;
         let link = self.link_of(&link)?;
-        let routes = link.netns.routes(link.index, address_family(family)).map_err(net_error);
+        let routes = link.netns.routes(link.index(), address_family(family)).map_err(net_error);
         Ok(routes.map(|routes| {
             routes
                 .into_iter()
@@ -47,10 +47,10 @@ impl routes::Host for Session {
             table: route.table,
             priority: route.priority,
         });
-        let object = format!("{} out of {}", route.destination, link.name);
-        let added = self
-            .call
-            .change(self.plugin, "add-route", object, inverse, || link.netns.add_route(link.index, &route))?;
+        let object = format!("{} out of {}", route.destination, link.name());
+        let added = self.call.change(self.plugin, "add-route", object, inverse, || {
+            link.netns.add_route(link.index(), &route)
+        })?;
         Ok(added.map_err(net_error))
     }
 
@@ -59,16 +59,16 @@ impl routes::Host for Session {
         if !link.is_own && link.side == crate::journal::Side::Host {
             return Ok(Err(NetError::Denied(format!(
                 "remove a route out of link {} of the host namespace: it was not made by this attachment",
-                link.name
+                link.name()
             ))));
         }
         let route = match route_spec(route) {
             Ok(route) => route,
             Err(error) => return Ok(Err(error)),
         };
-        let object = format!("{} out of {}", route.destination, link.name);
+        let object = format!("{} out of {}", route.destination, link.name());
         let removed = self.call.change(self.plugin, "remove-route", object, None, || {
-            link.netns.remove_route(link.index, &route)
+            link.netns.remove_route(link.index(), &route)
         })?;
         Ok(removed.map_err(net_error))
     }

@@ -16,7 +16,7 @@ fn path(link: &LinkHandle, key: &str) -> Result<String, NetError> {
     if !is_key {
         return Err(NetError::Invalid(format!("{key:?} is no setting of a link")));
     }
-    Ok(format!("conf/{}/{key}", link.name))
+    Ok(format!("conf/{}/{key}", link.name()))
 }
 
 impl sysctls::Host for Session {

@@ -19,8 +19,16 @@ pub(crate) enum Side {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "undo", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub(crate) enum Inverse {
-    /// Delete a link, if it still is of that kind.
-    DeleteLink { side: Side, name: String, kind: String },
+    /// Delete a link, if it still is of that kind, and has the hardware address
+    /// (none in journals of earlier releases) that tells it from another link
+    /// that was there before, or came afterwards.
+    DeleteLink {
+        side: Side,
+        name: String,
+        kind: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mac: Option<[u8; 6]>,
+    },
     /// Set a link up or down again.
     SetUp { side: Side, name: String, up: bool },
     /// Set a link's MTU again.

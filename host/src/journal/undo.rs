@@ -48,8 +48,9 @@ fn outlives_a_reboot(inverse: &Inverse) -> bool {
 fn undo(inverse: &Inverse, journal: &Journal, node: &Node) -> Result<(), Failure> {
     let key = &journal.header.key;
     match inverse {
-        Inverse::DeleteLink { side, name, kind } => with_link(node, *side, name, |netns, link| {
-            if link.kind.as_deref() == Some(kind) { netns.remove_link(link.index) } else { Ok(()) }
+        Inverse::DeleteLink { side, name, kind, mac } => with_link(node, *side, name, |netns, link| {
+            let is_it = link.kind.as_deref() == Some(kind) && mac.is_none_or(|mac| link.mac == Some(mac));
+            if is_it { netns.remove_link(link.index) } else { Ok(()) }
         }),
         Inverse::SetUp { side, name, up } => {
             with_link(node, *side, name, |netns, link| netns.set_up(link.index, *up))

@@ -49,7 +49,7 @@ pub(crate) struct LinkState {
 #[derive(Debug, Clone)]
 pub(crate) struct VethEnd {
     pub(crate) name: String,
-    pub(crate) mac: Option<[u8; 6]>,
+    pub(crate) mac: [u8; 6],
     pub(crate) up: bool,
 }
 
@@ -122,9 +122,23 @@ impl Netns {
             LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(far_message))),
         ]));
         let near_state = self.create(message, &near.name, "veth pair")?;
-        let far_state = peer.link_by_name(&far.name)?;
+        let mut far_state = match near_state.peer {
+            Some(index) => LinkState {
+                name: far.name.clone(),
+                index,
+                mac: Some(far.mac),
+                up: false,
+                state: OperState::Down,
+                controller: None,
+                peer: Some(near_state.index),
+                port: None,
+                ..near_state.clone()
+            },
+            None => peer.link_by_name(&far.name)?,
+        };
         if far.up {
             peer.set_up(far_state.index, true)?;
+            far_state.up = true;
         }
         Ok((near_state, far_state))
     }
@@ -285,7 +299,7 @@ impl Netns {
 fn end_message(end: &VethEnd, mtu: u32) -> LinkMessage {
     let mut message = LinkMessage::default();
     message.attributes.push(LinkAttribute::IfName(end.name.clone()));
-    message.attributes.extend(end.mac.map(|mac| LinkAttribute::Address(mac.to_vec())));
+    message.attributes.push(LinkAttribute::Address(end.mac.to_vec()));
     if mtu != 0 {
         message.attributes.push(LinkAttribute::Mtu(mtu));
     }

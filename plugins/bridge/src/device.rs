@@ -1,9 +1,10 @@
 //! The bridge itself. Containers share it, so it is never removed.
 
 use weir_sdk::net::addresses;
-use weir_sdk::net::links::{BridgeOptions, Link, LinkInfo, Netns};
+use weir_sdk::net::links::{BridgeOptions, Link, LinkInfo, Netns, OperState};
 use weir_sdk::net::types::{IpFamily, NetError};
-use weir_sdk::{CniError, IpNet, veth};
+use weir_sdk::types::{Interface, Sandbox};
+use weir_sdk::{CniError, IpNet, interface, mac, veth};
 
 use crate::config::Config;
 
@@ -27,7 +28,7 @@ pub(crate) fn ensure(host: &Netns, config: &Config) -> Result<Link, CniError> {
         }
         Err(error) => return Err(error.into()),
     };
-    let info = bridge.describe()?;
+    let info = bridge.as_found();
     require_bridge(&config.bridge, &info)?;
     if config.promiscuous && !info.promiscuous {
         bridge.set_promiscuous(true)?;
@@ -60,8 +61,22 @@ fn explain(error: NetError, config: &Config) -> CniError {
 /// Finds the bridge.
 pub(crate) fn find(host: &Netns, name: &str) -> Result<Link, CniError> {
     let bridge = host.link(name)?;
-    require_bridge(name, &bridge.describe()?)?;
+    require_bridge(name, &bridge.as_found())?;
     Ok(bridge)
+}
+
+/// How the result lists the bridge, now that `port` has joined it.
+///
+/// A bridge that was never given a hardware address has the lowest of its
+/// ports', or a random one before the first (`br_stp_recalculate_bridge_id`
+/// of the kernel), so that only a lower one can have changed it.
+pub(crate) fn described(bridge: &Link, port: &Link) -> Result<Interface, CniError> {
+    let (found, joined) = (bridge.as_found(), port.as_found());
+    let mut listed = interface::described(bridge, Sandbox::Host);
+    if found.state != OperState::Up || joined.mac < found.mac {
+        listed.mac = mac::text(bridge.describe()?.mac);
+    }
+    Ok(listed)
 }
 
 /// Refuses a link of another kind.

@@ -57,7 +57,7 @@ impl Gateways {
             addresses::list(bridge, None)?.into_iter().map(|address| address.prefix.into()).collect();
         self.missing.retain(|gateway| !present.contains(gateway));
         if !self.missing.is_empty() {
-            self.mac = bridge.describe()?.mac;
+            self.mac = bridge.as_found().mac;
         }
         Ok(())
     }
@@ -115,7 +115,7 @@ fn vlan_port(host: &Netns, bridge: &Link, config: &Config, vlan: u16) -> Result<
         }
         Err(error) => return Err(error.into()),
     };
-    let interface = interface::described(&link, Sandbox::Host)?;
+    let interface = interface::described(&link, Sandbox::Host);
     Ok((link, interface))
 }
 

@@ -40,7 +40,7 @@ impl InterfacePlugin for Bridge {
         gateways.prepare(&bridge, &config)?;
         let Pair { near, far } = port::create(&host, &container, &bridge, &ifname, &config)?;
         if config.guards_mac
-            && let Some(mac) = far.describe()?.mac
+            && let Some(mac) = far.as_found().mac
         {
             guards::add(&near, mac)?;
         }
@@ -61,9 +61,9 @@ impl InterfacePlugin for Bridge {
             result.dns = config.dns.clone().into();
         }
         let made = [
-            interface::described(&bridge, Sandbox::Host)?,
-            interface::described(&near, Sandbox::Host)?,
-            interface::described(&far, Sandbox::Container)?,
+            device::described(&bridge, &near)?,
+            interface::described(&near, Sandbox::Host),
+            interface::described(&far, Sandbox::Container),
         ];
         result.interfaces.splice(0..0, made);
         Ok(result)
@@ -107,12 +107,12 @@ impl InterfacePlugin for Bridge {
             )));
         }
         let far = container.link(&ifname)?;
-        let far_info = far.describe()?;
+        let far_info = far.as_found();
         interface::check_link(&far_info, "veth", &result)?;
         if !config.container_stays_down {
             interface::check_up(&far_info)?;
         }
-        let near = port::of(&host, &result.interfaces, &far_info, &bridge.describe()?)?;
+        let near = port::of(&host, &result.interfaces, &far_info, &bridge.as_found())?;
         port::check(&near, &config)?;
         let ours: Vec<_> =
             result.ips.iter().filter(|ip| ip.interface == Some(CONTAINER_INTERFACE)).cloned().collect();
@@ -145,7 +145,7 @@ impl InterfacePlugin for Bridge {
     fn status(network: &Network) -> Result<(), CniError> {
         let config = Config::check(read_config(network)?, None)?;
         if let Some(bridge) = present(links::host()?.link(&config.bridge))? {
-            device::require_bridge(&config.bridge, &bridge.describe()?)
+            device::require_bridge(&config.bridge, &bridge.as_found())
                 .map_err(|error| CniError { code: CniError::UNAVAILABLE, ..error })?;
         }
         if config.has_ipam { ipam::status(network) } else { Ok(()) }

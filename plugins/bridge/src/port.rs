@@ -52,7 +52,7 @@ pub(crate) fn of(
 ) -> Result<Link, CniError> {
     for interface in interfaces.iter().filter(|interface| interface.sandbox == Sandbox::Host) {
         let Ok(link) = host.link(&interface.name) else { continue };
-        let info = link.describe()?;
+        let info = link.as_found();
         if info.kind.as_deref() != Some("veth") || Some(info.index) != far.peer {
             continue;
         }

@@ -25,7 +25,7 @@ impl InterfacePlugin for Loopback {
         if let Some(result) = attachment.prev_result() {
             return Ok(result);
         }
-        let mac = mac::text(lo.describe()?.mac);
+        let mac = mac::text(lo.as_found().mac);
         let interfaces = vec![Interface { name: LO.to_owned(), mac, mtu: None, sandbox: Sandbox::Container }];
         Ok(CniResult { interfaces, ips, routes: Vec::new(), dns: Dns::none() })
     }
@@ -40,7 +40,7 @@ impl InterfacePlugin for Loopback {
 
     fn check(_: &Attachment) -> Result<(), CniError> {
         let lo = links::container()?.link(LO)?;
-        if lo.describe()?.up { Ok(()) } else { Err(CniError::changed("check lo: it is down")) }
+        if lo.as_found().up { Ok(()) } else { Err(CniError::changed("check lo: it is down")) }
     }
 
     fn gc(_: &Network) -> Result<(), CniError> {

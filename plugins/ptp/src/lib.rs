@@ -79,10 +79,8 @@ impl InterfacePlugin for Ptp {
         if config.dns.is_set() {
             result.dns = config.dns.into();
         }
-        result.interfaces = vec![
-            interface::described(&near, Sandbox::Host)?,
-            interface::described(&far, Sandbox::Container)?,
-        ];
+        result.interfaces =
+            vec![interface::described(&near, Sandbox::Host), interface::described(&far, Sandbox::Container)];
         Ok(result)
     }
 
@@ -106,7 +104,7 @@ impl InterfacePlugin for Ptp {
             .prev_result()
             .ok_or_else(|| CniError::config("key \"prevResult\": required for CHECK, and missing"))?;
         let far = links::container()?.link(&ifname)?;
-        let info = far.describe()?;
+        let info = far.as_found();
         interface::check_link(&info, "veth", &result)?;
         interface::check_up(&info)?;
         let ours: Vec<IpConfig> =

@@ -146,10 +146,10 @@ pub fn remove(ifname: &str) -> Result<(), CniError> {
     }
 }
 
-/// How a result lists a link.
-pub fn described(link: &Link, sandbox: Sandbox) -> Result<Interface, CniError> {
-    let info = link.describe()?;
-    Ok(Interface { name: info.name, mac: mac::text(info.mac), mtu: Some(info.mtu), sandbox })
+/// How a result lists a link that was found or made in this call.
+pub fn described(link: &Link, sandbox: Sandbox) -> Interface {
+    let info = link.as_found();
+    Interface { name: info.name, mac: mac::text(info.mac), mtu: Some(info.mtu), sandbox }
 }
 
 /// Fails unless the container's link is what the result says.

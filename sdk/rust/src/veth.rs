@@ -32,24 +32,29 @@ pub fn connect(
     mtu: u32,
     bridge: Option<&Link>,
 ) -> Result<Pair, CniError> {
-    let ifname = &far.name;
-    if let Ok(link) = container.link(ifname) {
-        let kind = link.describe()?.kind.unwrap_or_default();
-        return Err(CniError::config(format!(
-            "container veth name provided ({ifname}) already exists: there is a {kind} link of that name in the container"
-        ))
-        .details("delete the attachment that made it, or name another interface (CNI_IFNAME)"));
-    }
     let mut tries = 0;
     let (near, far) = loop {
         let near = VethEnd { name: random_name(), mac: None, up: true };
         match host.create_veth(&near, far, container, mtu, bridge) {
-            Err(NetError::AlreadyExists(_)) if tries < NAME_TRIES => tries += 1,
+            Err(NetError::AlreadyExists(_)) if tries < NAME_TRIES => {
+                refuse_existing(container, &far.name)?;
+                tries += 1;
+            }
             created => break created?,
         }
     };
     refuse_router_advertisements(&near)?;
     Ok(Pair { near, far })
+}
+
+/// Fails if it is the container's end whose name is taken.
+fn refuse_existing(container: &Netns, ifname: &str) -> Result<(), CniError> {
+    let Ok(link) = container.link(ifname) else { return Ok(()) };
+    let kind = link.as_found().kind.unwrap_or_default();
+    Err(CniError::config(format!(
+        "container veth name provided ({ifname}) already exists: there is a {kind} link of that name in the container"
+    ))
+    .details("delete the attachment that made it, or name another interface (CNI_IFNAME)"))
 }
 
 /// Turns off what would let a container configure the node (CVE-2020-10749).

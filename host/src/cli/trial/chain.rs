@@ -109,7 +109,7 @@ impl Chain {
         let called_as = kind(plugin).unwrap_or("weir");
         let environment =
             Environment::of_own_call(command, called_as, container, paths.clone(), trace.clone());
-        dispatch::serve(Request::new(environment, &config.to_string())?)
+        dispatch::serve(Request::new(environment, &config.to_string())?, |answer| answer)
     }
 }
 

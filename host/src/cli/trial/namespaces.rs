@@ -16,7 +16,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Uid, getegid, geteuid};
 
 use crate::firewall::Firewall;
-use crate::netlink::{Driver, Netns, VethEnd};
+use crate::netlink::{Budget, Netns, VethEnd};
 use crate::netns::{NetnsFile, netfilter_socket};
 use crate::result::Prefix;
 
@@ -47,21 +47,21 @@ impl Node {
     /// Moves this process into namespaces of its own, and makes the others.
     pub(super) fn enter(directory: &Path, containers: &[&'static str]) -> Result<Self> {
         leave_the_machine()?;
-        let driver = Arc::new(Driver::new(Instant::now() + TIME).context("prepare for netlink requests")?);
-        let netns =
-            Netns::host(NetnsFile::current()?, Arc::clone(&driver)).context("open the node's namespace")?;
+        let budget = Arc::new(Budget::until(Instant::now() + TIME));
+        let netns = Netns::host(Arc::new(NetnsFile::current()?), Arc::clone(&budget))
+            .context("open the node's namespace")?;
         let containers =
-            containers.iter().map(|name| Container::new(directory, name, &driver)).collect::<Result<_>>()?;
-        let outside = Container::new(directory, "outside", &driver)?;
+            containers.iter().map(|name| Container::new(directory, name, &budget)).collect::<Result<_>>()?;
+        let outside = Container::new(directory, "outside", &budget)?;
         let node = Self { netns: Arc::new(netns), containers, outside };
         node.connect_outside().context("connect the node with a host outside")?;
         Ok(node)
     }
 
     fn connect_outside(&self) -> Result<()> {
-        let end = |name: &str| VethEnd { name: name.to_owned(), mac: None, up: true };
+        let end = |name: &str, last| VethEnd { name: name.to_owned(), mac: [2, 0, 0, 0, 0, last], up: true };
         let outside = &self.outside.netns;
-        let (near, far) = self.netns.create_veth(&end("uplink"), &end("eth0"), outside, 0, None)?;
+        let (near, far) = self.netns.create_veth(&end("uplink", 1), &end("eth0", 2), outside, 0, None)?;
         self.netns.set_up(self.netns.link_by_name("lo")?.index, true)?;
         for (own, other) in UPLINK {
             let parse = |text: &str| text.parse::<Prefix>().map_err(|reason| anyhow!(reason));
@@ -99,14 +99,14 @@ impl Node {
 }
 
 impl Container {
-    fn new(directory: &Path, name: &'static str, driver: &Arc<Driver>) -> Result<Self> {
+    fn new(directory: &Path, name: &'static str, budget: &Arc<Budget>) -> Result<Self> {
         let path = directory.join(name);
         let made = thread::scope(|scope| {
             let made = scope.spawn(|| make_namespace(&path)).join();
             made.unwrap_or_else(|_| Err(io::Error::other("the thread in the namespace panicked")))
         });
         made.with_context(|| format!("make a network namespace at {}", path.display()))?;
-        let netns = Netns::container(NetnsFile::open(&path)?, Arc::clone(driver))
+        let netns = Netns::container(NetnsFile::open(&path)?, &NetnsFile::current()?, Arc::clone(budget))
             .with_context(|| format!("enter the network namespace {}", path.display()))?;
         let file = NetnsFile::open(&path)?;
         Ok(Self { name, path, file, netns: Arc::new(netns) })

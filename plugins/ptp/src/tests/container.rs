@@ -98,7 +98,6 @@ fn add_says_what_the_kernel_refuses() {
         "routes.remove",
         "routes.add",
         "masquerade.add",
-        "link.describe",
     ] {
         let node = node();
         node.fail_next(operation, NetError::Denied(format!("no {operation}")));

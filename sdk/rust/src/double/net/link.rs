@@ -15,6 +15,8 @@ pub struct Link {
     pub(super) index: u32,
     /// The name when the handle was made.
     pub(super) name: String,
+    /// The state when the handle was made.
+    pub(super) found: LinkInfo,
     /// This attachment made it in this call.
     pub(super) is_own: bool,
 }
@@ -83,6 +85,11 @@ impl Link {
     /// Asks the kernel for the link's present state.
     pub fn describe(&self) -> Result<LinkInfo, NetError> {
         self.work("link.describe", |state| state.describe(self.side, self.index))
+    }
+
+    /// The link's state when this handle was made.
+    pub fn as_found(&self) -> LinkInfo {
+        self.found.clone()
     }
 
     /// Sets it administratively up or down.

@@ -112,7 +112,7 @@ impl Netns {
         check_name(name)?;
         let found = state.namespace(self.side).and_then(|namespace| namespace.find(name));
         let index = found.ok_or_else(|| NetError::NotFound(format!("find link {name}: No such device")))?;
-        Ok(self.handle(index, name, false))
+        self.handle(&state, index, false)
     }
 
     /// Makes a pair of virtual Ethernet links, one end here and one in
@@ -160,7 +160,7 @@ impl Netns {
             ..Device::default()
         };
         let index = state.namespace_mut(self.side).ok_or_else(namespace_gone)?.push(device);
-        Ok(self.handle(index, &options.name, false))
+        self.handle(&state, index, false)
     }
 
     /// Lets the kernel forward packets of `family`.
@@ -177,8 +177,10 @@ impl Netns {
         Ok(())
     }
 
-    fn handle(&self, index: u32, name: &str, is_own: bool) -> Link {
-        Link { node: self.node.clone(), side: self.side, index, name: name.to_owned(), is_own }
+    fn handle(&self, state: &State, index: u32, is_own: bool) -> Result<Link, NetError> {
+        let found = state.describe(self.side, index)?;
+        let (node, side, name) = (self.node.clone(), self.side, found.name.clone());
+        Ok(Link { node, side, index, name, found, is_own })
     }
 
     fn must_be_free(&self, state: &State, name: &str, what: &str) -> Result<(), NetError> {
@@ -222,21 +224,20 @@ impl Netns {
                 owner: owner.clone(),
                 ..Device::default()
             };
-            let index = state.namespace_mut(netns.side).ok_or_else(namespace_gone)?.push(device);
-            Ok(netns.handle(index, &end.name, true))
+            Ok(state.namespace_mut(netns.side).ok_or_else(namespace_gone)?.push(device))
         });
         let (Some(near), Some(far)) = (made.next(), made.next()) else { unreachable!("there are two ends") };
         drop(made);
-        let (near, far): (Link, Link) = (near?, far?);
-        state.device_mut(near.side, near.index)?.peer = Some((far.side, far.index));
-        state.device_mut(far.side, far.index)?.peer = Some((near.side, near.index));
+        let (near, far): (u32, u32) = (near?, far?);
+        state.device_mut(self.side, near)?.peer = Some((peer.side, far));
+        state.device_mut(peer.side, far)?.peer = Some((self.side, near));
         if let Some(bridge) = controller
-            && let Err(error) = near.join(state, bridge)
+            && let Err(error) = self.handle(state, near, true)?.join(state, bridge)
         {
-            state.remove_device(near.side, near.index);
+            state.remove_device(self.side, near);
             return Err(error);
         }
-        Ok((near, far))
+        Ok((self.handle(state, near, true)?, peer.handle(state, far, true)?))
     }
 }
 

@@ -1,0 +1,158 @@
+//! The exchange with the kernel: one request and its answers.
+//!
+//! A call asks one thing at a time, and the kernel has answered when the
+//! request is sent. So rtnetlink's connection is driven from here, without an
+//! executor, and the socket is waited for only if no answer is there.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::BufMut;
+use futures_util::StreamExt;
+use netlink_packet_core::NetlinkMessage;
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_sys::{AsyncSocket, Socket, SocketAddr};
+use nix::libc::MSG_DONTWAIT;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rtnetlink::Handle;
+
+/// The moment by which each answer of a call must be there.
+pub(crate) struct Budget(Mutex<Instant>);
+
+impl Budget {
+    pub(crate) fn until(deadline: Instant) -> Self {
+        Self(Mutex::new(deadline))
+    }
+
+    /// The time that is left.
+    pub(crate) fn remaining(&self) -> Duration {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).saturating_duration_since(Instant::now())
+    }
+
+    /// Gives clean-up its own time after the call's has run out.
+    pub(crate) fn extend(&self, deadline: Instant) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = deadline;
+    }
+}
+
+/// Why there is no answer.
+pub(super) enum Interruption {
+    /// The time is up.
+    TimedOut,
+    /// The socket failed.
+    Socket(String),
+}
+
+/// An open routing socket.
+pub(super) struct Connection {
+    handle: Handle,
+    inner: Mutex<rtnetlink::proto::Connection<RouteNetlinkMessage, Direct>>,
+}
+
+impl Connection {
+    /// Takes over a blocking socket.
+    pub(super) fn new(socket: Socket) -> Self {
+        let (inner, handle, _) = rtnetlink::from_socket(Direct(socket));
+        Self { handle, inner: Mutex::new(inner) }
+    }
+
+    /// Sends a request and gathers its answers.
+    pub(super) fn exchange(
+        &self,
+        request: NetlinkMessage<RouteNetlinkMessage>,
+        budget: &Budget,
+    ) -> Result<Vec<NetlinkMessage<RouteNetlinkMessage>>, Interruption> {
+        let broken = |error: &dyn std::fmt::Display| Interruption::Socket(error.to_string());
+        let mut responses = self.handle.clone().request(request).map_err(|error| broken(&error))?;
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut context = Context::from_waker(Waker::noop());
+        let mut answers = Vec::new();
+        inner.poll_requests(&mut context);
+        inner.poll_send_messages(&mut context);
+        loop {
+            inner.poll_read_messages(&mut context);
+            inner.forward_unsolicited_messages();
+            inner.forward_responses();
+            while let Poll::Ready(response) = responses.poll_next_unpin(&mut context) {
+                match response {
+                    Some(answer) => answers.push(answer),
+                    None => return Ok(answers),
+                }
+            }
+            if inner.should_shut_down() {
+                return Err(broken(&"the socket is closed"));
+            }
+            wait(&inner.socket_mut().0, budget.remaining())?;
+        }
+    }
+}
+
+/// Waits until there is something to read.
+fn wait(socket: &Socket, time: Duration) -> Result<(), Interruption> {
+    if time.is_zero() {
+        return Err(Interruption::TimedOut);
+    }
+    let milliseconds = u16::try_from(time.as_millis()).unwrap_or(u16::MAX).saturating_add(1);
+    let mut waiting = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut waiting, PollTimeout::from(milliseconds)) {
+        // The caller sees by itself whether there is an answer now.
+        Ok(_) | Err(nix::Error::EINTR) => Ok(()),
+        Err(errno) => Err(Interruption::Socket(errno.desc().to_owned())),
+    }
+}
+
+/// A socket that is asked directly: what is not there yet is pending, and
+/// nobody is woken.
+struct Direct(Socket);
+
+fn pending<T>(result: io::Result<T>) -> Poll<io::Result<T>> {
+    match result {
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+            Poll::Pending
+        }
+        result => Poll::Ready(result),
+    }
+}
+
+impl AsyncSocket for Direct {
+    fn socket_ref(&self) -> &Socket {
+        &self.0
+    }
+
+    fn socket_mut(&mut self) -> &mut Socket {
+        &mut self.0
+    }
+
+    fn new(protocol: isize) -> io::Result<Self> {
+        Socket::new(protocol).map(Self)
+    }
+
+    fn poll_send(&self, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(self.0.send(bytes, 0))
+    }
+
+    fn poll_send_to(
+        &self,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+        address: &SocketAddr,
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(self.0.send_to(bytes, address, 0))
+    }
+
+    fn poll_recv<B: BufMut>(&self, _: &mut Context<'_>, buffer: &mut B) -> Poll<io::Result<()>> {
+        pending(self.0.recv(buffer, MSG_DONTWAIT).map(drop))
+    }
+
+    fn poll_recv_from<B: BufMut>(&self, _: &mut Context<'_>, buffer: &mut B) -> Poll<io::Result<SocketAddr>> {
+        pending(self.0.recv_from(buffer, MSG_DONTWAIT).map(|(_, address)| address))
+    }
+
+    fn poll_recv_from_full(&self, _: &mut Context<'_>) -> Poll<io::Result<(Vec<u8>, SocketAddr)>> {
+        let mut buffer = Vec::with_capacity(64 << 10);
+        pending(self.0.recv_from(&mut buffer, MSG_DONTWAIT).map(|(_, address)| (buffer, address)))
+    }
+}
