@@ -40,6 +40,10 @@ fn main() -> Result<()> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=src/engine/settings.rs");
 
+    if unpacks_relocations() {
+        println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+    }
+
     let out = PathBuf::from(env::var("OUT_DIR")?);
     // Beside the outer build's directories, not in them: cargo locks those.
     let target_dir =
@@ -62,6 +66,18 @@ fn main() -> Result<()> {
     table.push_str("];\n");
     fs::write(out.join("bundled.rs"), table)?;
     Ok(())
+}
+
+/// Whether the C library that is linked in can read packed relocations, as
+/// glibc does since 2.36. They are a hundredth in size, and read at each start.
+fn unpacks_relocations() -> bool {
+    let is_glibc = env::var("CARGO_CFG_TARGET_ENV").is_ok_and(|environment| environment == "gnu");
+    let is_native = env::var("HOST").is_ok() && env::var("HOST") == env::var("TARGET");
+    let Ok(output) = Command::new("getconf").arg("GNU_LIBC_VERSION").output() else { return false };
+    let version = String::from_utf8_lossy(&output.stdout);
+    let mut parts = version.trim().trim_start_matches("glibc ").split('.').map(str::parse::<u32>);
+    let (Some(Ok(major)), Some(Ok(minor))) = (parts.next(), parts.next()) else { return false };
+    is_glibc && is_native && (major, minor) >= (2, 36)
 }
 
 /// Finds the crates that say `package.metadata.weir`.

@@ -51,7 +51,6 @@ fn serve(environment: Environment) -> ExitCode {
         Ok(input) => input,
         Err(failure) => return reply::failure(&failure, Version::LATEST),
     };
-    start::provide_memory();
     // An error speaks the configuration's version, if that much can be read.
     let refuse = |failure: &Failure| reply::failure(failure, Config::version_of(&input));
     match Request::new(environment, &input) {

@@ -86,8 +86,7 @@ pub(crate) struct Netns {
     file: Arc<NetnsFile>,
     label: &'static str,
     connection: Connection,
-    ipv4: File,
-    ipv6: Option<File>,
+    sysctls: File,
     budget: Arc<Budget>,
 }
 
@@ -119,7 +118,7 @@ impl Netns {
         // they list is filtered here as well.
         let _ = doors.route.set_netlink_get_strict_chk(true);
         let connection = Connection::new(doors.route);
-        Ok(Self { file, label, connection, ipv4: doors.ipv4, ipv6: doors.ipv6, budget })
+        Ok(Self { file, label, connection, sysctls: doors.sysctls, budget })
     }
 
     /// How messages call this namespace.

@@ -125,20 +125,14 @@ fn enter(netns: &NetnsFile) -> io::Result<()> {
 pub(crate) struct Doors {
     /// A routing netlink socket.
     pub(crate) route: Socket,
-    /// `/proc/sys/net/ipv4`.
-    pub(crate) ipv4: File,
-    /// `/proc/sys/net/ipv6`; none on a kernel without IPv6.
-    pub(crate) ipv6: Option<File>,
+    /// `/proc/sys/net`.
+    pub(crate) sysctls: File,
 }
 
 impl Doors {
     /// Opens the doors of the calling thread's namespace.
     pub(crate) fn open() -> io::Result<Self> {
-        Ok(Self {
-            route: Socket::new(NETLINK_ROUTE)?,
-            ipv4: File::open("/proc/sys/net/ipv4")?,
-            ipv6: File::open("/proc/sys/net/ipv6").ok(),
-        })
+        Ok(Self { route: Socket::new(NETLINK_ROUTE)?, sysctls: File::open("/proc/sys/net")? })
     }
 }
 

@@ -3,7 +3,6 @@
 use std::fs::OpenOptions;
 use std::os::fd::{BorrowedFd, IntoRawFd};
 
-use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigHandler, Signal, signal};
 
@@ -31,23 +30,5 @@ fn occupy_standard_streams() {
         {
             let _ = null.into_raw_fd();
         }
-    }
-}
-
-/// What a call uses of the heap, with room to spare.
-const CALL_HEAP: usize = 448 << 10;
-
-/// Has the kernel provide the memory of a call in one step. Page by page, as
-/// it is first touched, takes twice as long.
-pub fn provide_memory() {
-    // SAFETY: both only grow the heap, whose end sbrk(0) tells; the range is
-    // part of it and filled with zeros, which nobody relies on.
-    unsafe {
-        libc::mallopt(libc::M_TOP_PAD, CALL_HEAP as libc::c_int);
-        // Larger than what is left of the first piece.
-        drop(std::hint::black_box(Vec::<u8>::with_capacity(127 << 10)));
-        let end = libc::sbrk(0) as usize;
-        let start = (end - CALL_HEAP).next_multiple_of(4096);
-        libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_POPULATE_WRITE);
     }
 }

@@ -64,7 +64,8 @@ impl random::Host for Session {
 /// Reads from the kernel's generator.
 pub(super) fn random_bytes(length: usize) -> std::io::Result<Vec<u8>> {
     let mut bytes = vec![0; length];
-    getrandom::fill(&mut bytes)?;
+    // Up to 256 bytes come at once, or not at all (getrandom(2)).
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
     Ok(bytes)
 }
 
