@@ -7,6 +7,7 @@
 //! does not know how to read it does not allow: a policy with an error in it
 //! is no policy, and nothing works until it is put right.
 
+mod analysis;
 mod cache;
 mod compiled;
 mod document;
@@ -30,13 +31,14 @@ use std::rc::Rc;
 use compiled::Rules;
 use settings::Settings;
 
+pub(crate) use analysis::warnings;
 pub(crate) use document::Document;
 pub use error::{PolicyError, Problem};
 pub use operation::{Operation, Side};
 pub(crate) use permit::Grant;
 pub use permit::Permit;
 pub use refusal::Refusal;
-pub(crate) use rule::{Bound, Effect, Key};
+pub(crate) use rule::{Effect, Key};
 pub use settings::{AuditSettings, Limits, Signing};
 
 /// A policy.

@@ -72,7 +72,7 @@ fn is_settled(state: &State, settled: Duration) -> bool {
 }
 
 /// The policy in a cache file, if it is as it should be.
-fn open(directory: &Path, cache: &Path) -> Option<Policy> {
+pub(super) fn open(directory: &Path, cache: &Path) -> Option<Policy> {
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(cache).ok()?;
     let status = fstat(&file).ok()?;

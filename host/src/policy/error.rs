@@ -18,15 +18,19 @@ impl Problem {
     pub(super) fn about(path: &Path, message: impl Into<String>) -> Self {
         Self { path: path.to_owned(), position: None, message: message.into() }
     }
+
+    /// Where it is, as messages name it.
+    pub(crate) fn place(&self) -> String {
+        match self.position {
+            Some((line, column)) => format!("{}:{line}:{column}", self.path.display()),
+            None => self.path.display().to_string(),
+        }
+    }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.path.display())?;
-        if let Some((line, column)) = self.position {
-            write!(f, ":{line}:{column}")?;
-        }
-        write!(f, ": {}", self.message)
+        write!(f, "{}: {}", self.place(), self.message)
     }
 }
 

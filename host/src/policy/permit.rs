@@ -39,6 +39,15 @@ pub(crate) struct Grant {
 }
 
 impl Grant {
+    /// A line of the rule, as messages name it.
+    pub(crate) fn place(&self, line: u32) -> String {
+        let place = format!("{}:{line}", self.path.display());
+        match &self.body.name {
+            Some(name) => format!("{place} (rule {name:?})"),
+            None => place,
+        }
+    }
+
     /// Whether an allow rule covers something.
     fn covers(&self, key: Key, target: &Target<'_>, is_bundled: bool) -> bool {
         match (self.body.bound(key), target) {
@@ -205,6 +214,15 @@ impl Permit {
     /// Whether no rule has anything to say, so that checks may be left out.
     pub fn is_unrestricted(&self) -> bool {
         self.allow.is_empty() && self.deny.is_empty() && self.is_allowed_at_all().is_ok()
+    }
+
+    /// The allow rule that covers something, and its line that does.
+    pub(crate) fn covering(&self, operation: &Operation<'_>) -> Option<(&Grant, u32)> {
+        let needs = operation.needs();
+        let grant = self.allow.iter().find(|grant| self.lacks(grant, &needs).is_empty())?;
+        // The last one is the most specific.
+        let line = needs.iter().rev().find_map(|(key, _)| Some(grant.body.bound(*key)?.line));
+        Some((grant, line.unwrap_or(grant.body.line)))
     }
 
     /// The rules of one effect that match.

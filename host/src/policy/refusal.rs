@@ -21,7 +21,7 @@ impl Refusal {
     }
 
     pub(super) fn forbidden(owner: &Owner, attempt: String, grant: &Grant, line: u32) -> Self {
-        let place = place(grant, line);
+        let place = grant.place(line);
         Self {
             message: format!("{owner} may not {attempt}: {place} forbids it"),
             hint: format!("deny rules win over all others: narrow {place}, or remove it"),
@@ -31,12 +31,12 @@ impl Refusal {
     pub(super) fn not_allowed(owner: &Owner, attempt: String, allow: &[Grant], advice: Advice) -> Self {
         let reason = match allow {
             [] => "no rule allows it".to_owned(),
-            [grant] => format!("{} does not allow it", place(grant, grant.body.line)),
+            [grant] => format!("{} does not allow it", grant.place(grant.body.line)),
             [grant, rest @ ..] => format!(
                 "neither {} nor {} allow{} it",
-                place(grant, grant.body.line),
+                grant.place(grant.body.line),
                 if let [other] = rest {
-                    place(other, other.body.line)
+                    other.place(other.body.line)
                 } else {
                     format!("{} others", rest.len())
                 },
@@ -119,7 +119,7 @@ impl Advice {
                 values.extend(more);
                 let line = bound.map_or(grant.body.line, |bound| bound.line);
                 let verb = if bound.is_some() { "change" } else { "add to" };
-                format!("{verb} {}: {key} = [{}]", place(grant, line), list(&values))
+                format!("{verb} {}: {key} = [{}]", grant.place(line), list(&values))
             })
             .collect();
         Self(lines.join("; "))
@@ -139,16 +139,7 @@ impl Advice {
     pub(super) fn more_leases(grant: &Grant, limit: u32) -> Self {
         let line = grant.body.leases.map_or(grant.body.line, |(_, line)| line);
         let verb = if grant.body.leases.is_some() { "change" } else { "add to" };
-        Self(format!("{verb} {}: leases = {}", place(grant, line), limit.saturating_mul(2).max(16)))
-    }
-}
-
-/// A line of a rule, as messages name it.
-fn place(grant: &Grant, line: u32) -> String {
-    let place = format!("{}:{line}", grant.path.display());
-    match &grant.body.name {
-        Some(name) => format!("{place} (rule {name:?})"),
-        None => place,
+        Self(format!("{verb} {}: leases = {}", grant.place(line), limit.saturating_mul(2).max(16)))
     }
 }
 

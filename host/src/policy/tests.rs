@@ -1,8 +1,10 @@
 //! What rules mean.
 
-//mod cache;
-//mod files;
-//mod properties;
+mod analysis;
+mod cache;
+mod cost;
+mod files;
+mod properties;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -366,7 +368,7 @@ fn everything_wrong_is_found_with_its_position() {
         ("[[allow]]\nleases = -1", "2:10"),
         ("[[allow]]\nleases = 4294967296", "2:10"),
         ("[[allow]]\nplugin = \"a\"\nplugin = \"b\"", "3:1"),
-        ("[[allow]]\nplugin = \"a", "2:10"),
+        ("[[allow]]\nplugin = \"a", "2:12"),
         ("[audit]\nfile = \"audit.jsonl\"", "2:8"),
         ("[audit]\nkeep = true", "2:8"),
         ("[plugins]\nsigning-keys = [\"x\"]", "2:17"),
