@@ -2,6 +2,7 @@
 
 mod attachments;
 mod install;
+mod policy;
 mod trial;
 
 use std::path::PathBuf;
@@ -53,6 +54,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Validates the policy, and explains what it allows.
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
 }
 
 /// Runs the command line.
@@ -61,6 +65,7 @@ pub fn run() -> ExitCode {
         Command::Try { conflist } => trial::run(conflist.as_deref()),
         Command::Install { bin_dir, types, replace } => install::run(&bin_dir, &types, replace),
         Command::Attachments { json } => attachments::run(json),
+        Command::Policy(command) => policy::run(command),
     };
     match done {
         Ok(code) => code,

@@ -8,6 +8,7 @@ use weir_config::ConfigError;
 use crate::firewall::FirewallError;
 use crate::leases::LeaseError;
 use crate::netlink::NetlinkError;
+use crate::policy::PolicyError;
 use crate::version::Version;
 
 /// Codes of the specification, and weir's own from 100.
@@ -145,6 +146,13 @@ impl From<LeaseError> for Failure {
             LeaseError::Journal { .. } | LeaseError::Io { .. } => code::IO,
         };
         Self::new(code, error.to_string())
+    }
+}
+
+impl From<PolicyError> for Failure {
+    fn from(error: PolicyError) -> Self {
+        Self::new(code::DENIED, format!("nothing is allowed, because the policy cannot be used: {error}"))
+            .details("correct the file, and run \"weir policy check\" before the next call")
     }
 }
 

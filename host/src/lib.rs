@@ -2,7 +2,7 @@
 //! made by sandboxed WebAssembly components.
 //!
 //! The modules follow the path of a call: `request` reads it, `catalog` finds
-//! the component, `session` starts it with what it may use, `role` calls it,
+//! the component, `policy` says what it may do, `session` starts it with what it may use, `role` calls it,
 //! `capability` serves what it asks for and writes the way back into the
 //! `journal`, `reply` answers.
 
@@ -24,6 +24,7 @@ mod netlink;
 mod netns;
 mod node;
 mod paths;
+pub mod policy;
 pub mod reply;
 pub mod request;
 pub mod result;

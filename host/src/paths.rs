@@ -3,25 +3,32 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// The directories of a node's state.
+/// The directories of a node's state, and of its policy.
 #[derive(Debug, Clone)]
 pub struct Paths {
     state: PathBuf,
     leases: PathBuf,
+    policy: PathBuf,
 }
 
 impl Paths {
-    /// The defaults, or what `WEIR_STATE_DIR` and `WEIR_CNI_STATE_DIR` say.
-    pub(crate) fn new(state: Option<OsString>, leases: Option<OsString>) -> Self {
+    /// The defaults, or what `WEIR_STATE_DIR`, `WEIR_CNI_STATE_DIR` and
+    /// `WEIR_POLICY_DIR` say.
+    pub(crate) fn new(state: Option<OsString>, leases: Option<OsString>, policy: Option<OsString>) -> Self {
         Self {
             state: state.map_or_else(|| PathBuf::from("/var/lib/weir"), PathBuf::from),
             leases: leases.map_or_else(|| PathBuf::from("/var/lib/cni/networks"), PathBuf::from),
+            policy: policy.map_or_else(|| PathBuf::from("/etc/weir"), PathBuf::from),
         }
     }
 
     /// Directories of their own below `directory`, for a trial.
     pub(crate) fn below(directory: &Path) -> Self {
-        Self { state: directory.join("state"), leases: directory.join("leases") }
+        Self {
+            state: directory.join("state"),
+            leases: directory.join("leases"),
+            policy: directory.join("policy"),
+        }
     }
 
     /// The journal: one file per attachment and plugin.
@@ -32,6 +39,16 @@ impl Paths {
     /// Indexes of the lease directories; may be deleted at any time.
     pub(crate) fn lease_indexes(&self) -> PathBuf {
         self.state.join("leases")
+    }
+
+    /// Where the policy's files are.
+    pub(crate) fn policy(&self) -> &Path {
+        &self.policy
+    }
+
+    /// The compiled policy; may be deleted at any time.
+    pub(crate) fn policy_cache(&self) -> PathBuf {
+        self.state.join("policy.cache")
     }
 
     /// Leases in host-local's format, one directory per network.

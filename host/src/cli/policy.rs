@@ -1,0 +1,67 @@
+//! `weir policy`: what the policy says, and whether it says it well.
+
+mod check;
+mod explain;
+mod question;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum PolicyCommand {
+    /// Validates the policy's files, and warns of rules without effect.
+    ///
+    /// Ends with 1 if the policy cannot be used, so that nothing would be
+    /// allowed.
+    Check {
+        /// The directory of policy.toml and policy.d [default: /etc/weir, or
+        /// WEIR_POLICY_DIR].
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+    /// Tells what a plugin may do, and by which line.
+    Explain(Question),
+}
+
+/// What is to be explained.
+#[derive(Debug, Args)]
+pub(super) struct Question {
+    /// The network's name.
+    #[arg(long, value_name = "NAME")]
+    network: String,
+    /// The plugin's type.
+    #[arg(long, value_name = "TYPE")]
+    plugin: String,
+    /// Whom the container belongs to: K8S_POD_NAMESPACE of CNI_ARGS.
+    #[arg(long, value_name = "NAME")]
+    tenant: Option<String>,
+    /// The digest of the plugin's component.
+    #[arg(long, value_name = "SHA256")]
+    digest: Option<String>,
+    /// One operation, as in import:weir:net/links, namespace:host,
+    /// create-link:veth:veth0, bridge:br-a, address:10.1.2.3, route:0.0.0.0/0,
+    /// sysctl:accept_ra or delegate:dhcp. Ends with 1 if it is denied.
+    #[arg(long, value_name = "OPERATION")]
+    op: Option<String>,
+    /// The directory of policy.toml and policy.d [default: /etc/weir, or
+    /// WEIR_POLICY_DIR].
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Writes JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(command: PolicyCommand) -> Result<ExitCode> {
+    match command {
+        PolicyCommand::Check { dir } => Ok(check::run(&directory(dir))),
+        PolicyCommand::Explain(question) => explain::run(question),
+    }
+}
+
+fn directory(named: Option<PathBuf>) -> PathBuf {
+    named.unwrap_or_else(|| crate::request::state_paths().policy().to_owned())
+}

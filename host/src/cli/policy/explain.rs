@@ -1,0 +1,197 @@
+//! `weir policy explain`.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use comfy_table::{Table, presets};
+use serde_json::{Value, json};
+
+use super::{Question, directory, question};
+use crate::catalog;
+use crate::policy::{self, Effect, Grant, Key, Operation, Permit, Policy, Refusal, Subject};
+
+pub(super) fn run(question: Question) -> Result<ExitCode> {
+    let (document, _) = policy::read(&directory(question.dir));
+    let policy = Policy::of(document)?;
+    let subject = Subject {
+        network: &question.network,
+        plugin: &question.plugin,
+        digest: question.digest.as_deref().unwrap_or_default(),
+        tenant: question.tenant.as_deref(),
+        is_bundled: catalog::names().any(|name| name == question.plugin),
+    };
+    let permit = policy.permit(&subject);
+    match &question.op {
+        Some(text) => answer(&permit, &question::operation(text)?, question.json),
+        None => describe(&permit, &subject, question.json),
+    }
+}
+
+/// Answers a question about one operation.
+fn answer(permit: &Permit, operation: &Operation<'_>, as_json: bool) -> Result<ExitCode> {
+    let checked = permit.check(operation);
+    let place = permit.covering(operation).filter(|_| checked.is_ok()).map(|(grant, line)| grant.place(line));
+    if as_json {
+        print_json(&json!({
+            "operation": operation.to_string(),
+            "allowed": checked.is_ok(),
+            "rule": place,
+            "reason": checked.as_ref().err().map(Refusal::to_string),
+            "hint": checked.as_ref().err().map(Refusal::hint),
+        }))?;
+    } else {
+        match (&checked, place) {
+            (Ok(()), Some(place)) => println!("allowed by {place}: {operation}"),
+            (Ok(()), None) => println!("allowed, as no rule restricts this plugin: {operation}"),
+            (Err(refusal), _) => {
+                println!("denied: {refusal}");
+                if !refusal.hint().is_empty() {
+                    println!("To allow it, {}", refusal.hint());
+                }
+            }
+        }
+    }
+    Ok(if checked.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Describes all that a plugin may do.
+fn describe(permit: &Permit, subject: &Subject<'_>, as_json: bool) -> Result<ExitCode> {
+    let refusal = permit.is_allowed_at_all().err();
+    let lines = if refusal.is_none() { lines(permit, subject.is_bundled) } else { Vec::new() };
+    if as_json {
+        print_json(&json!({
+            "network": subject.network,
+            "plugin": subject.plugin,
+            "tenant": subject.tenant,
+            "bundled": subject.is_bundled,
+            "allowed": refusal.is_none(),
+            "reason": refusal.as_ref().map(Refusal::to_string),
+            "hint": refusal.as_ref().map(Refusal::hint),
+            "keys": lines.iter().map(Line::to_json).collect::<Vec<_>>(),
+        }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(refusal) = refusal {
+        println!("{refusal}");
+        println!("To allow it, {}", refusal.hint());
+    } else if permit.is_unrestricted() {
+        println!("Plugin {} comes with weir, and no rule restricts it in this network.", subject.plugin);
+    } else {
+        println!("{}", table(&lines));
+    }
+    if !subject.is_bundled && subject.digest.is_empty() {
+        println!("Rules for a digest are left out: name it with --digest.");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One thing that one rule says.
+struct Line {
+    key: &'static str,
+    effect: &'static str,
+    /// `None`: everything.
+    values: Option<Vec<String>>,
+    /// The rule; none where it is about plugins without one.
+    place: Option<String>,
+}
+
+impl Line {
+    fn to_json(&self) -> Value {
+        json!({ "key": self.key, "effect": self.effect, "values": self.values, "rule": self.place })
+    }
+}
+
+fn lines(permit: &Permit, is_bundled: bool) -> Vec<Line> {
+    let (allow, deny) = (permit.grants(Effect::Allow), permit.grants(Effect::Deny));
+    let mut lines = Vec::new();
+    for key in Key::ALL {
+        let before = lines.len();
+        lines.extend(allow.iter().filter_map(|grant| allowed(key, grant, is_bundled)));
+        if lines.len() == before {
+            // No rule matches a bundled plugin, or all leave the key out.
+            let values = (!is_bundled || !allow.is_empty()).then(Vec::new);
+            lines.push(Line { key: key.as_str(), effect: "allow", values, place: None });
+        }
+        lines.extend(deny.iter().filter_map(|grant| {
+            let bound = grant.body.bound(key)?;
+            let (values, place) = (Some(bound.values.spelled()), Some(grant.place(bound.line)));
+            Some(Line { key: key.as_str(), effect: "deny", values, place })
+        }));
+    }
+    let most = permit.leases();
+    let giving = allow.iter().find(|grant| grant.body.leases.map(|(number, _)| number) == most);
+    lines.push(Line {
+        key: "leases",
+        effect: "at most",
+        values: most.map(|number| vec![number.to_string()]),
+        place: giving.and_then(|grant| Some(grant.place(grant.body.leases?.1))),
+    });
+    lines.extend(limits(permit));
+    lines
+}
+
+/// What an allow rule says about a key.
+fn allowed(key: Key, grant: &Grant, is_bundled: bool) -> Option<Line> {
+    let bound = grant.body.bound(key);
+    let values = match bound {
+        Some(bound) => Some(bound.values.spelled()),
+        None if is_bundled => None,
+        None if key == Key::Namespaces => Some(vec!["container".to_owned()]),
+        None => return None,
+    };
+    let place = grant.place(bound.map_or(grant.body.line, |bound| bound.line));
+    Some(Line { key: key.as_str(), effect: "allow", values, place: Some(place) })
+}
+
+/// The limits, each with the rule that sets it.
+fn limits(permit: &Permit) -> Vec<Line> {
+    let lowest = permit.limits();
+    let line = |key, value: Option<String>, sets: &dyn Fn(&Grant) -> bool| {
+        let place = permit
+            .grants(Effect::Allow)
+            .iter()
+            .find(|grant| sets(grant))
+            .map(|grant| grant.place(grant.body.line));
+        Some(Line { key, effect: "at most", values: Some(vec![value?]), place })
+    };
+    [
+        line("limits.time", lowest.time.map(|time| format!("{time:?}")), &|grant| {
+            grant.body.limits.time == lowest.time
+        }),
+        line("limits.memory", lowest.memory.map(|bytes| format!("{bytes} bytes")), &|grant| {
+            grant.body.limits.memory == lowest.memory
+        }),
+        line("limits.changes", lowest.changes.map(|number| number.to_string()), &|grant| {
+            grant.body.limits.changes == lowest.changes
+        }),
+        line("limits.handles", lowest.handles.map(|number| number.to_string()), &|grant| {
+            grant.body.limits.handles == lowest.handles
+        }),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn table(lines: &[Line]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["KEY", "EFFECT", "VALUES", "RULE"]);
+    for Line { key, effect, values, place } in lines {
+        let values = match values.as_deref() {
+            None if *key == "interfaces" => "all that it was built for".to_owned(),
+            None => "everything".to_owned(),
+            Some([]) => "nothing".to_owned(),
+            Some(values) => values.join(" "),
+        };
+        table.add_row([key, *effect, &values, place.as_deref().unwrap_or("(no rule)")]);
+    }
+    table
+}
+
+#[expect(clippy::disallowed_methods, reason = "a command's output")]
+fn print_json(value: &Value) -> Result<()> {
+    writeln!(std::io::stdout().lock(), "{value}")?;
+    Ok(())
+}

@@ -1,0 +1,64 @@
+//! Operations on the command line.
+
+use std::net::IpAddr;
+
+use anyhow::{Context, Result, bail};
+use ipnet::IpNet;
+
+use crate::policy::{Operation, Side};
+
+/// Reads an operation, as in `bridge:br-a`.
+pub(super) fn operation(text: &str) -> Result<Operation<'_>> {
+    let Some((name, object)) = text.split_once(':').filter(|(_, object)| !object.is_empty()) else {
+        bail!("operation {text:?}: expected a name and an object, as in bridge:br-a");
+    };
+    Ok(match name {
+        "import" => Operation::Import(object),
+        "namespace" => Operation::Namespace(match object {
+            "host" => Side::Host,
+            "container" => Side::Container,
+            _ => bail!("operation {text:?}: expected namespace:host or namespace:container"),
+        }),
+        "create-link" => {
+            let (kind, name) = object.split_once(':').with_context(|| {
+                format!("operation {text:?}: expected a kind and a name, as in create-link:veth:veth0")
+            })?;
+            Operation::CreateLink { kind, name }
+        }
+        "bridge" => Operation::Bridge(object),
+        "address" => Operation::Address(prefix(text, object)?),
+        "route" => Operation::Route(prefix(text, object)?),
+        "sysctl" => Operation::Sysctl(object),
+        "delegate" => Operation::Delegate(object),
+        _ => bail!(
+            "operation {text:?}: expected one of import, namespace, create-link, bridge, address, route, sysctl, delegate"
+        ),
+    })
+}
+
+fn prefix(text: &str, object: &str) -> Result<IpNet> {
+    object
+        .parse::<IpNet>()
+        .or_else(|_| object.parse::<IpAddr>().map(IpNet::from))
+        .with_context(|| format!("operation {text:?}: {object:?} is neither an address nor a prefix"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_may_have_colons() {
+        assert_eq!(operation("import:weir:net/links").unwrap(), Operation::Import("weir:net/links"));
+        assert_eq!(
+            operation("create-link:veth:veth0").unwrap(),
+            Operation::CreateLink { kind: "veth", name: "veth0" }
+        );
+        assert_eq!(operation("address:fd00::1").unwrap(), Operation::Address("fd00::1/128".parse().unwrap()));
+        assert_eq!(operation("route:0.0.0.0/0").unwrap(), Operation::Route("0.0.0.0/0".parse().unwrap()));
+        assert_eq!(operation("namespace:host").unwrap(), Operation::Namespace(Side::Host));
+        for bad in ["", "bridge", "bridge:", "create-link:veth", "address:x", "namespace:pod", "reboot:now"] {
+            assert!(operation(bad).is_err(), "{bad}");
+        }
+    }
+}

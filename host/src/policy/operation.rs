@@ -1,0 +1,127 @@
+//! What a policy is asked about.
+
+use std::fmt;
+
+use ipnet::IpNet;
+
+use super::rule::Key;
+use super::{interface, prefix};
+
+/// Which namespace is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The node's.
+    Host,
+    /// The container's.
+    Container,
+}
+
+impl Side {
+    /// Its name in a file.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Container => "container",
+        }
+    }
+}
+
+impl From<crate::journal::Side> for Side {
+    fn from(side: crate::journal::Side) -> Self {
+        match side {
+            crate::journal::Side::Host => Self::Host,
+            crate::journal::Side::Container => Self::Container,
+        }
+    }
+}
+
+/// Something that a plugin wants to do. Links, bridges, routes and sysctls are
+/// those of the node; what is in the container's namespace is the plugin's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation<'a> {
+    /// Import an interface; its version does not matter.
+    Import(&'a str),
+    /// Work in a namespace.
+    Namespace(Side),
+    /// Make a link, or give one this name.
+    CreateLink {
+        /// Its kind.
+        kind: &'a str,
+        /// Its name.
+        name: &'a str,
+    },
+    /// Make, use or configure a bridge.
+    Bridge(&'a str),
+    /// Lease, report, configure or masquerade an address, or all of a prefix.
+    Address(IpNet),
+    /// Add a route to a destination.
+    Route(IpNet),
+    /// Write a setting of a link.
+    Sysctl(&'a str),
+    /// Execute a native program.
+    Delegate(&'a str),
+}
+
+/// What has to be covered under a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Target<'a> {
+    Name(&'a str),
+    /// In its one spelling.
+    Prefix(IpNet),
+}
+
+impl fmt::Display for Target<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Prefix(prefix) => write!(f, "{prefix}"),
+        }
+    }
+}
+
+impl<'a> Operation<'a> {
+    /// What one allow rule has to cover, all of it.
+    pub(super) fn needs(&self) -> Vec<(Key, Target<'a>)> {
+        match *self {
+            Self::Import(import) => {
+                vec![(Key::Interfaces, Target::Name(interface::without_version(import)))]
+            }
+            Self::Namespace(side) => vec![(Key::Namespaces, Target::Name(side.as_str()))],
+            Self::CreateLink { kind, name } => {
+                let names = if kind == "bridge" { Key::Bridges } else { Key::Links };
+                vec![(Key::LinkKinds, Target::Name(kind)), (names, Target::Name(name))]
+            }
+            Self::Bridge(name) => vec![(Key::Bridges, Target::Name(name))],
+            Self::Address(wanted) => vec![(Key::Addresses, Target::Prefix(prefix::canonical(wanted)))],
+            Self::Route(wanted) => vec![(Key::Routes, Target::Prefix(prefix::canonical(wanted)))],
+            Self::Sysctl(name) => vec![(Key::Sysctls, Target::Name(name))],
+            Self::Delegate(name) => vec![(Key::Delegates, Target::Name(name))],
+        }
+    }
+
+    /// What a deny rule may name, any of it.
+    pub(super) fn exposes(&self) -> Vec<(Key, Target<'a>)> {
+        let mut exposed = self.needs();
+        if let Self::CreateLink { kind: "bridge", name } = *self {
+            // A bridge's name is a link's name too.
+            exposed.push((Key::Links, Target::Name(name)));
+        }
+        exposed
+    }
+}
+
+impl fmt::Display for Operation<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Import(import) => write!(f, "import {import:?}"),
+            Self::Namespace(Side::Host) => f.write_str("work in the node's namespace"),
+            Self::Namespace(Side::Container) => f.write_str("work in the container's namespace"),
+            Self::CreateLink { kind, name } => write!(f, "create the link {name:?} of kind {kind:?}"),
+            Self::Bridge(name) => write!(f, "use the bridge {name:?}"),
+            Self::Address(prefix) => write!(f, "use {prefix} as address"),
+            Self::Route(prefix) => write!(f, "add a route to {prefix}"),
+            Self::Sysctl(name) => write!(f, "set the link setting {name:?}"),
+            Self::Delegate(name) => write!(f, "execute the program {name:?}"),
+        }
+    }
+}

@@ -1,0 +1,403 @@
+//! What rules mean.
+
+mod analysis;
+mod cache;
+mod cost;
+mod files;
+mod properties;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::*;
+
+/// A plugin that came with weir.
+pub(super) const BUNDLED: Subject<'_> =
+    Subject { network: "net-a", plugin: "bridge", digest: "", tenant: None, is_bundled: true };
+
+const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+/// A plugin that did not.
+pub(super) const FOREIGN: Subject<'_> =
+    Subject { network: "net-a", plugin: "acme", digest: DIGEST, tenant: Some("team-a"), is_bundled: false };
+
+pub(super) fn policy(text: &str) -> Policy {
+    Policy::parse(&[(PathBuf::from("/p/policy.toml"), text.to_owned())]).unwrap_or_else(|error| {
+        panic!("{error}: {text}");
+    })
+}
+
+fn problems(text: &str) -> Vec<String> {
+    let error = Policy::parse(&[(PathBuf::from("/p/policy.toml"), text.to_owned())]).unwrap_err();
+    error.problems().iter().map(Problem::to_string).collect()
+}
+
+/// Whether one allow rule with these keys allows an operation.
+fn allows(keys: &str, subject: &Subject<'_>, operation: Operation<'_>) -> bool {
+    policy(&format!("[[allow]]\n{keys}")).permit(subject).check(&operation).is_ok()
+}
+
+fn address(text: &str) -> Operation<'_> {
+    Operation::Address(text.parse().unwrap())
+}
+
+fn route(text: &str) -> Operation<'_> {
+    Operation::Route(text.parse().unwrap())
+}
+
+/// One operation of each sort, and a rule's key that covers it.
+fn each() -> Vec<(Operation<'static>, &'static str)> {
+    vec![
+        (Operation::Import("weir:net/links"), "interfaces = \"weir:net/links\""),
+        (Operation::Namespace(Side::Host), "namespaces = \"host\""),
+        (Operation::CreateLink { kind: "veth", name: "veth0" }, "link-kinds = \"veth\"\nlinks = \"veth*\""),
+        (
+            Operation::CreateLink { kind: "bridge", name: "br-a" },
+            "link-kinds = \"bridge\"\nbridges = \"br-a\"",
+        ),
+        (Operation::Bridge("br-a"), "bridges = [\"br-?\"]"),
+        (address("10.1.2.3/32"), "addresses = \"10.1.0.0/16\""),
+        (route("10.1.2.0/24"), "routes = [\"10.1.0.0/16\"]"),
+        (Operation::Sysctl("accept_ra"), "sysctls = \"accept_ra\""),
+        (Operation::Delegate("dhcp"), "delegates = \"dhcp\""),
+    ]
+}
+
+#[test]
+fn without_a_file_bundled_plugins_may_everything_and_others_nothing() {
+    let policy = Policy::default();
+    assert!(policy.is_default());
+    assert_eq!(policy.audit(), &AuditSettings::default());
+    let (bundled, foreign) = (policy.permit(&BUNDLED), policy.permit(&FOREIGN));
+    assert!(bundled.is_unrestricted() && bundled.is_allowed_at_all().is_ok());
+    assert!(!foreign.is_unrestricted());
+    assert_eq!((bundled.leases(), foreign.leases()), (None, Some(0)));
+    assert_eq!(bundled.limits(), Limits::default());
+    for (operation, _) in each() {
+        assert_eq!(bundled.check(&operation), Ok(()));
+        let refusal = foreign.check(&operation).unwrap_err();
+        assert!(refusal.to_string().contains("no allow rule matches it"), "{refusal}");
+    }
+    assert!(foreign.is_allowed_at_all().is_err() && foreign.check_leases(0).is_err());
+    // Nothing at all: not even what every plugin with a rule may import.
+    assert!(foreign.check(&Operation::Import("weir:host/log")).is_err());
+}
+
+#[test]
+fn a_rule_gives_what_its_keys_name() {
+    for (operation, keys) in each() {
+        assert!(allows(keys, &FOREIGN, operation), "{keys}");
+        assert!(allows(keys, &BUNDLED, operation), "{keys}");
+        // Nothing under a key is nothing, for whatever plugin.
+        let nothing = keys.split('\n').map(|key| format!("{} = []\n", key.split(' ').next().unwrap()));
+        let nothing: String = nothing.collect();
+        assert!(!allows(&nothing, &FOREIGN, operation), "{nothing}");
+        assert!(!allows(&nothing, &BUNDLED, operation), "{nothing}");
+    }
+}
+
+#[test]
+fn an_absent_key_bounds_other_plugins_only() {
+    for (operation, _) in each() {
+        assert!(allows("", &BUNDLED, operation), "{operation}");
+        assert!(!allows("", &FOREIGN, operation), "{operation}");
+    }
+    assert!(allows("", &FOREIGN, Operation::Namespace(Side::Container)));
+    assert!(!allows("namespaces = \"host\"", &FOREIGN, Operation::Namespace(Side::Container)));
+    let lease = |keys: &str, subject| policy(&format!("[[allow]]\n{keys}")).permit(subject).leases();
+    assert_eq!((lease("", &BUNDLED), lease("", &FOREIGN)), (None, Some(0)));
+    assert_eq!((lease("leases = 7", &BUNDLED), lease("leases = 7", &FOREIGN)), (Some(7), Some(7)));
+}
+
+#[test]
+fn what_has_no_power_is_free_with_any_rule() {
+    for import in ["weir:host/log", "weir:net/types@0.1.0", "weir:plugin/request"] {
+        assert!(allows("", &FOREIGN, Operation::Import(import)), "{import}");
+        assert!(allows("interfaces = \"weir:net/links\"", &FOREIGN, Operation::Import(import)), "{import}");
+        assert!(allows("interfaces = []", &BUNDLED, Operation::Import(import)), "{import}");
+    }
+    let permit = policy("[[allow]]\n[[deny]]\ninterfaces = \"weir:host/*\"").permit(&FOREIGN);
+    assert!(permit.check(&Operation::Import("weir:host/log")).is_err());
+    assert!(permit.check(&Operation::Import("weir:net/types")).is_ok());
+}
+
+#[test]
+fn deny_wins() {
+    for (operation, keys) in each() {
+        for key in keys.split('\n') {
+            let permit = policy(&format!("[[deny]]\n{key}\n[[allow]]\n{keys}")).permit(&FOREIGN);
+            let refusal = permit.check(&operation).unwrap_err();
+            assert!(refusal.to_string().contains("/p/policy.toml:2 forbids it"), "{refusal}");
+            let permit = policy(&format!("[[deny]]\n{key}")).permit(&BUNDLED);
+            assert!(permit.check(&operation).is_err(), "{key}");
+            assert!(!permit.is_unrestricted());
+        }
+        let all = policy(&format!("[[deny]]\nplugin = \"*\"\n[[allow]]\n{keys}"));
+        assert!(all.permit(&FOREIGN).check(&operation).is_err());
+        let refusal = all.permit(&BUNDLED).is_allowed_at_all().unwrap_err();
+        assert!(refusal.to_string().contains("/p/policy.toml:1"), "{refusal}");
+    }
+    assert!(policy("[[deny]]\nlinks = \"x\"").permit(&BUNDLED).is_allowed_at_all().is_ok());
+    assert!(policy("[[deny]]\nplugin = \"x\"").permit(&BUNDLED).is_unrestricted());
+    // A bridge is a link.
+    let links = policy("[[deny]]\nlinks = \"br-a\"").permit(&BUNDLED);
+    assert!(links.check(&Operation::CreateLink { kind: "bridge", name: "br-a" }).is_err());
+    assert!(links.check(&Operation::Bridge("br-a")).is_ok());
+}
+
+#[test]
+fn all_conditions_of_a_rule_have_to_hold() {
+    let matches = |conditions: &str, subject: Subject<'_>| {
+        policy(&format!("[[allow]]\n{conditions}\nbridges = \"br\""))
+            .permit(&subject)
+            .check(&Operation::Bridge("br"))
+            .is_ok()
+    };
+    let good = format!("digest = [\"{}\", \"{DIGEST}\"]", DIGEST.replace('0', "1"));
+    for conditions in
+        ["", "network = \"net-?\"", "plugin = [\"x\", \"acme\"]", "tenant = \"team-*\"", good.as_str()]
+    {
+        assert!(matches(conditions, FOREIGN), "{conditions}");
+    }
+    let bad = format!("digest = \"{}\"", DIGEST.replace('0', "1"));
+    for conditions in
+        ["network = \"net\"", "network = \"NET-A\"", "plugin = \"acm\"", "tenant = \"team\"", bad.as_str()]
+    {
+        assert!(!matches(conditions, FOREIGN), "{conditions}");
+        assert!(!matches(&format!("addresses = []\n{conditions}"), FOREIGN), "{conditions}");
+    }
+    assert!(!matches("tenant = \"*\"", Subject { tenant: None, ..FOREIGN }));
+    // The digest of an unknown component is no digest.
+    assert!(!matches(&good, Subject { digest: "", ..FOREIGN }));
+}
+
+#[test]
+fn bundled_plugins_need_rules_if_a_file_says_so() {
+    let files = |first: &str, second: &str| {
+        Policy::parse(&[
+            (PathBuf::from("/p/policy.toml"), first.to_owned()),
+            (PathBuf::from("/p/policy.d/a.toml"), second.to_owned()),
+        ])
+        .unwrap()
+    };
+    for (first, second) in [
+        ("bundled = \"by-rule\"", "bundled = \"unrestricted\""),
+        ("bundled = \"unrestricted\"", "bundled = \"by-rule\""),
+        ("", "bundled = \"by-rule\""),
+    ] {
+        let permit = files(first, second).permit(&BUNDLED);
+        assert!(permit.is_allowed_at_all().is_err() && !permit.is_unrestricted(), "{first} {second}");
+        assert_eq!(permit.leases(), Some(0));
+        for (operation, _) in each() {
+            assert!(permit.check(&operation).is_err());
+        }
+        let hint = permit.check(&Operation::Bridge("br")).unwrap_err().hint();
+        assert!(hint.ends_with("[[allow]]\nnetwork = \"net-a\"\nplugin = \"bridge\""), "{hint}");
+    }
+    assert!(files("", "").permit(&BUNDLED).is_unrestricted());
+    let with_rule = files("bundled = \"by-rule\"", "[[allow]]\nplugin = \"bridge\"").permit(&BUNDLED);
+    assert_eq!(with_rule.check(&Operation::Bridge("br")), Ok(()));
+}
+
+#[test]
+fn addresses_have_to_lie_inside_and_must_not_touch() {
+    let permit = policy(
+        "[[allow]]\naddresses = [\"10.1.0.0/16\", \"fd00::/8\"]\nroutes = [\"::/0\", \"10.0.0.0/8\"]\n
+         [[deny]]\naddresses = [\"10.1.9.0/24\"]\nroutes = \"10.1.9.1\"",
+    )
+    .permit(&FOREIGN);
+    for good in [
+        "10.1.2.3/32",
+        "10.1.2.0/24",
+        "10.1.2.3/24",
+        "fd00::1/64",
+        "::ffff:10.1.2.3/128",
+        "::ffff:10.1.2.0/120",
+    ] {
+        assert_eq!(permit.check(&address(good)), Ok(()), "{good}");
+    }
+    for bad in [
+        "10.2.0.1/32",
+        "10.1.2.3/8",
+        "10.1.0.0/16",
+        "10.1.9.5/32",
+        "10.1.8.0/23",
+        "::ffff:10.1.9.5/128",
+        "::ffff:10.1.9.5/96",
+        "::10.1.2.3/128",
+        "::ffff:0:0/95",
+        "0.0.0.0/0",
+        "::/0",
+    ] {
+        assert!(permit.check(&address(bad)).is_err(), "{bad}");
+    }
+    for (destination, is_allowed) in [
+        ("::/0", true),
+        ("fd00::/64", true),
+        ("10.1.8.0/24", true),
+        ("0.0.0.0/0", false),
+        ("10.1.9.0/24", false),
+        ("::ffff:10.1.9.1/128", false),
+        // It has the denied IPv4 address in it.
+        ("::ffff:0:0/90", false),
+    ] {
+        assert_eq!(permit.check(&route(destination)).is_ok(), is_allowed, "{destination}");
+    }
+}
+
+#[test]
+fn one_rule_has_to_cover_all_of_a_link() {
+    let permit = policy(
+        "[[allow]]\nlinks = \"veth*\"\nlink-kinds = \"bridge\"\nbridges = \"br-a\"\n[[allow]]\nlinks = \"b*\"\nlink-kinds = \"veth\"",
+    )
+    .permit(&FOREIGN);
+    for (kind, name, is_allowed) in [
+        ("veth", "b1", true),
+        ("veth", "veth1", false),
+        ("bridge", "br-a", true),
+        ("bridge", "veth1", false),
+        ("vxlan", "b1", false),
+    ] {
+        assert_eq!(permit.check(&Operation::CreateLink { kind, name }).is_ok(), is_allowed, "{kind} {name}");
+    }
+}
+
+#[test]
+fn limits_are_the_lowest_and_leases_the_most() {
+    let text = "[[allow]]\nleases = 3\n[allow.limits]\ntime = \"5s\"\nmemory = \"16MiB\"\n
+        [[allow]]\nleases = 9\nlimits = { time = \"6s\", changes = 4, handles = 0 }\n
+        [[allow]]\nplugin = \"other\"\nleases = 99\nlimits.time = \"1s\"";
+    let limits = Limits {
+        time: Some(Duration::from_secs(5)),
+        memory: Some(16 << 20),
+        changes: Some(4),
+        handles: Some(0),
+    };
+    for subject in [&BUNDLED, &FOREIGN] {
+        let permit = policy(text).permit(subject);
+        assert_eq!(permit.limits(), limits);
+        assert_eq!(permit.leases(), Some(9));
+        assert_eq!(permit.check_leases(8), Ok(()));
+        let refusal = permit.check_leases(9).unwrap_err();
+        assert!(refusal.hint().contains("change /p/policy.toml:8: leases ="), "{}", refusal.hint());
+    }
+}
+
+#[test]
+fn refusals_name_the_line_and_say_what_to_write() {
+    let permit = policy(
+        "[[allow]]\nname = \"tenant a\"\nbridges = [\"br-a\"]\n\n[[deny]]\nname = \"uplink\"\nlinks = [\n\"eth*\" ]",
+    )
+    .permit(&FOREIGN);
+    let refusal = permit.check(&Operation::Bridge("br-b")).unwrap_err();
+    assert_eq!(
+        refusal.to_string(),
+        "plugin acme in network net-a of tenant \"team-a\" may not use the bridge \"br-b\": /p/policy.toml:1 (rule \"tenant a\") does not allow it"
+    );
+    assert_eq!(refusal.hint(), "change /p/policy.toml:3 (rule \"tenant a\"): bridges = [\"br-a\", \"br-b\"]");
+    let refusal = permit.check(&Operation::CreateLink { kind: "veth", name: "eth1" }).unwrap_err();
+    assert!(refusal.to_string().ends_with("/p/policy.toml:7 (rule \"uplink\") forbids it"), "{refusal}");
+    let refusal = permit.check(&Operation::CreateLink { kind: "veth", name: "v1" }).unwrap_err();
+    assert_eq!(
+        refusal.hint(),
+        "add to /p/policy.toml:1 (rule \"tenant a\"): links = [\"v1\"]; add to /p/policy.toml:1 (rule \"tenant a\"): link-kinds = [\"veth\"]"
+    );
+    // What a guest calls itself does not become a pattern.
+    let hint = permit.check(&Operation::Bridge("*")).unwrap_err().hint();
+    assert!(!hint.contains("bridges ="), "{hint}");
+    let hint = Policy::default().permit(&FOREIGN).check(&Operation::Bridge("*")).unwrap_err().hint();
+    assert!(hint.contains(DIGEST) && !hint.contains("bridges"), "{hint}");
+}
+
+#[test]
+fn the_hint_is_a_policy_that_allows_it() {
+    for (operation, _) in each() {
+        let refusal = Policy::default().permit(&FOREIGN).check(&operation).unwrap_err();
+        let (_, rule) =
+            refusal.hint().split_once('\n').map(|(one, two)| (one.to_owned(), two.to_owned())).unwrap();
+        assert_eq!(policy(&rule).permit(&FOREIGN).check(&operation), Ok(()), "{rule}");
+        assert!(policy(&rule).permit(&Subject { plugin: "other", ..FOREIGN }).is_allowed_at_all().is_err());
+    }
+}
+
+#[test]
+fn imports_are_refused_together() {
+    let imports =
+        ["weir:net/links@0.1.0", "weir:host/log@0.1.0", "weir:store/files@0.1.0", "weir:net/routes@0.1.0"];
+    let permit = policy("[[allow]]\ninterfaces = \"weir:net/l*\"").permit(&FOREIGN);
+    let refusal = permit.check_imports(&imports).unwrap_err();
+    assert!(
+        refusal.to_string().contains("import \"weir:store/files@0.1.0\", \"weir:net/routes@0.1.0\": "),
+        "{refusal}"
+    );
+    assert_eq!(
+        refusal.hint(),
+        "change /p/policy.toml:2: interfaces = [\"weir:net/l*\", \"weir:store/files\", \"weir:net/routes\"]"
+    );
+    assert_eq!(permit.check_imports(&imports[..2]), Ok(()));
+    let refusal = Policy::default().permit(&FOREIGN).check_imports(&imports).unwrap_err();
+    assert!(refusal.hint().contains("interfaces = [\"weir:net/links\", "), "{}", refusal.hint());
+    let denying =
+        policy("[[allow]]\ninterfaces = \"*\"\n[[deny]]\ninterfaces = \"weir:store/*\"").permit(&FOREIGN);
+    let refusal = denying.check_imports(&imports).unwrap_err();
+    assert!(refusal.to_string().contains(":4 forbids it"), "{refusal}");
+}
+
+#[test]
+fn everything_wrong_is_found_with_its_position() {
+    assert_eq!(
+        problems(
+            "bundled = \"maybe\"\n\n[[allow]]\nbridge = \"br\"\nlinks = [\"veth*\", 7]\n\n[[deny]]\nleases = 3\n"
+        ),
+        [
+            "/p/policy.toml:1:11: bundled: expected \"unrestricted\" or \"by-rule\", found \"maybe\"",
+            "/p/policy.toml:4:1: unknown key \"bridge\": expected one of name, network, plugin, digest, tenant, interfaces, namespaces, links, link-kinds, bridges, addresses, routes, sysctls, delegates, leases, limits",
+            "/p/policy.toml:5:19: links: expected a string, found an integer",
+            "/p/policy.toml:8:1: unknown key \"leases\": expected one of name, network, plugin, digest, tenant, interfaces, namespaces, links, link-kinds, bridges, addresses, routes, sysctls, delegates",
+        ]
+    );
+    for (text, position) in [
+        ("allow = 1", "1:9"),
+        ("[allow]\nplugin = \"a\"", "1:"),
+        ("[[allow]]\nplugin = []", "2:10"),
+        ("[[deny]]\nbridges = []", "2:11"),
+        ("[[allow]]\ninterfaces = [\n  \"weir:net/links\",\n  \"weir:net/link\",\n]", "4:3"),
+        ("[[allow]]\naddresses = \"10.1.0.0\\u0020/16\"", "2:13"),
+        ("[[allow]]\nlimits = { time = \"5\" }", "2:19"),
+        ("[[allow]]\n[allow.limits]\ntimes = \"5s\"", "3:1"),
+        ("[[allow]]\nleases = -1", "2:10"),
+        ("[[allow]]\nleases = 4294967296", "2:10"),
+        ("[[allow]]\nplugin = \"a\"\nplugin = \"b\"", "3:1"),
+        ("[[allow]]\nplugin = \"a", "2:12"),
+        ("[audit]\nfile = \"audit.jsonl\"", "2:8"),
+        ("[audit]\nkeep = true", "2:8"),
+        ("[plugins]\nsigning-keys = [\"x\"]", "2:17"),
+        ("[plugin]\n", "1:2"),
+        ("é = 1", "1:1"),
+    ] {
+        let found = problems(text);
+        assert!(found[0].starts_with(&format!("/p/policy.toml:{position}")), "{text}: {found:?}");
+    }
+}
+
+#[test]
+fn sections_for_all_calls_stand_in_the_main_file() {
+    let text = "[audit]\nenabled = false\nfile = \"/a\"\nmax-size = \"1KiB\"\nkeep = 0\njournald = true\n
+        [plugins]\nrequire-signature = true\nsigning-keys = [\"RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3\"]";
+    let policy = policy(text);
+    assert_eq!(
+        policy.audit(),
+        &AuditSettings { enabled: false, file: PathBuf::from("/a"), max_size: 1024, keep: 0, journald: true }
+    );
+    assert!(policy.signing().require_signature && policy.signing().keys.len() == 1);
+    let elsewhere = Policy::parse(&[(PathBuf::from("/p/policy.d/a.toml"), text.to_owned())]).unwrap_err();
+    let found: Vec<String> = elsewhere.problems().iter().map(Problem::to_string).collect();
+    assert_eq!(
+        found,
+        [
+            "/p/policy.d/a.toml:1:2: [audit] belongs into policy.toml",
+            "/p/policy.d/a.toml:8:10: [plugins] belongs into policy.toml"
+        ]
+    );
+    assert!(elsewhere.to_string().contains("and 1 more"), "{elsewhere}");
+}
