@@ -86,7 +86,8 @@ pub(crate) struct Netns {
     file: Arc<NetnsFile>,
     label: &'static str,
     connection: Connection,
-    sysctls: File,
+    ipv4: File,
+    ipv6: Option<File>,
     budget: Arc<Budget>,
 }
 
@@ -118,7 +119,7 @@ impl Netns {
         // they list is filtered here as well.
         let _ = doors.route.set_netlink_get_strict_chk(true);
         let connection = Connection::new(doors.route);
-        Ok(Self { file, label, connection, sysctls: doors.sysctls, budget })
+        Ok(Self { file, label, connection, ipv4: doors.ipv4, ipv6: doors.ipv6, budget })
     }
 
     /// How messages call this namespace.

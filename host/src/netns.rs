@@ -125,14 +125,21 @@ fn enter(netns: &NetnsFile) -> io::Result<()> {
 pub(crate) struct Doors {
     /// A routing netlink socket.
     pub(crate) route: Socket,
-    /// `/proc/sys/net`.
-    pub(crate) sysctls: File,
+    /// `/proc/sys/net/ipv4`. Its parent would not do: that one shows whoever
+    /// looks the settings of his own namespace.
+    pub(crate) ipv4: File,
+    /// `/proc/sys/net/ipv6`; none on a kernel without IPv6.
+    pub(crate) ipv6: Option<File>,
 }
 
 impl Doors {
     /// Opens the doors of the calling thread's namespace.
     pub(crate) fn open() -> io::Result<Self> {
-        Ok(Self { route: Socket::new(NETLINK_ROUTE)?, sysctls: File::open("/proc/sys/net")? })
+        Ok(Self {
+            route: Socket::new(NETLINK_ROUTE)?,
+            ipv4: File::open("/proc/sys/net/ipv4")?,
+            ipv6: File::open("/proc/sys/net/ipv6").ok(),
+        })
     }
 }
 

@@ -19,7 +19,7 @@ const VALUE_LIMIT: usize = 4096;
 impl Netns {
     /// Reads a setting, as `conf/eth0/arp_notify` of IPv4.
     pub(crate) fn sysctl(&self, is_ipv4: bool, path: &str) -> Result<String, NetlinkError> {
-        let attempt = || format!("read sysctl net/{} in {}", below_net(is_ipv4, path), self.label);
+        let attempt = || format!("read sysctl {} in {}", full_name(is_ipv4, path), self.label);
         let mut file = self.open_sysctl(is_ipv4, path, OFlag::O_RDONLY, &attempt)?;
         let mut value = [0; VALUE_LIMIT];
         let length = file.read(&mut value).map_err(|error| kernel(attempt(), &error))?;
@@ -28,8 +28,7 @@ impl Netns {
 
     /// Writes a setting.
     pub(crate) fn set_sysctl(&self, is_ipv4: bool, path: &str, value: &str) -> Result<(), NetlinkError> {
-        let attempt =
-            || format!("set sysctl net/{} to {value:?} in {}", below_net(is_ipv4, path), self.label);
+        let attempt = || format!("set sysctl {} to {value:?} in {}", full_name(is_ipv4, path), self.label);
         let mut file = self.open_sysctl(is_ipv4, path, OFlag::O_WRONLY, &attempt)?;
         file.write_all(value.as_bytes()).map_err(|error| kernel(attempt(), &error))
     }
@@ -41,16 +40,18 @@ impl Netns {
         mode: OFlag,
         attempt: &impl Fn() -> String,
     ) -> Result<File, NetlinkError> {
-        let path = below_net(is_ipv4, path);
-        openat(&self.sysctls, path.as_str(), mode | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty())
+        let directory = if is_ipv4 { Some(&self.ipv4) } else { self.ipv6.as_ref() };
+        let Some(directory) = directory else {
+            return Err(NetlinkError::Absent { attempt: attempt() });
+        };
+        openat(directory, path, mode | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty())
             .map(|fd: OwnedFd| File::from(fd))
             .map_err(|errno| kernel(attempt(), &errno.into()))
     }
 }
 
-/// The path below `/proc/sys/net`.
-fn below_net(is_ipv4: bool, path: &str) -> String {
-    format!("{}/{path}", if is_ipv4 { "ipv4" } else { "ipv6" })
+fn full_name(is_ipv4: bool, path: &str) -> String {
+    format!("net/{}/{path}", if is_ipv4 { "ipv4" } else { "ipv6" })
 }
 
 fn kernel(attempt: String, error: &std::io::Error) -> NetlinkError {
