@@ -1,6 +1,7 @@
 //! weir's own commands.
 
 mod attachments;
+mod audit;
 mod install;
 mod trial;
 
@@ -53,6 +54,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Shows what plugins did to the node, oldest first.
+    ///
+    /// Every privileged operation of every call leaves a record in the audit
+    /// log, also one that was refused, that failed, or that was taken back.
+    Audit(audit::Options),
 }
 
 /// Runs the command line.
@@ -61,6 +67,7 @@ pub fn run() -> ExitCode {
         Command::Try { conflist } => trial::run(conflist.as_deref()),
         Command::Install { bin_dir, types, replace } => install::run(&bin_dir, &types, replace),
         Command::Attachments { json } => attachments::run(json),
+        Command::Audit(options) => audit::run(&options),
     };
     match done {
         Ok(code) => code,

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use wasmtime::Engine;
 
+use crate::audit::{Audit, AuditSettings, Who};
 use crate::call::{Call, JOURNAL_LOCK_WAIT};
 use crate::capability;
 use crate::catalog::{self, Bundled};
 use crate::engine::{self, Deadline};
 use crate::failure::{Failure, code};
 use crate::gc;
-use crate::journal::{Header, Journal, Key, roll_back};
+use crate::journal::{Header, Journal, Key};
 use crate::netns::{NetnsError, NetnsFile};
 use crate::node::Node;
 use crate::request::{Command, Request};
@@ -53,14 +54,28 @@ pub fn serve(request: Request) -> Result<Option<Value>, Failure> {
         plugin,
     };
     let netns_inode = container.as_ref().and_then(NetnsFile::inode);
+    let audit = Audit::open(&AuditSettings::default(), &request.environment.paths, who(&request))?;
     let node = Node::new(container, request.environment.paths.clone(), deadline)?;
-    let call = Call::new(request, node, key, deadline);
+    let call = Call::new(request, node, key, audit, deadline);
     match command {
         Command::Add => add(&call, netns_inode, selected),
         Command::Del => del(&call, selected).map(|()| None),
         Command::Gc => gc::collect(&call, || run(&call, selected).map(drop)).map(|()| None),
         Command::Check | Command::Status => run(&call, selected).map(|_| None),
         Command::Version => Ok(Some(crate::reply::versions())),
+    }
+}
+
+/// Whom the records of the audit log concern.
+fn who(request: &Request) -> Who {
+    let environment = &request.environment;
+    let tenant = environment.args.iter().find(|(key, _)| key == "K8S_POD_NAMESPACE");
+    Who {
+        command: environment.command.as_str(),
+        network: request.config.name.clone(),
+        container_id: environment.container_id.clone(),
+        ifname: environment.ifname.clone(),
+        tenant: tenant.map(|(_, value)| value.clone()),
     }
 }
 
@@ -174,7 +189,7 @@ fn add(call: &Rc<Call>, netns_inode: Option<u64>, selected: Selected) -> Result<
     let mut journal = Journal::begin(&request.environment.paths.attachments(), header(), JOURNAL_LOCK_WAIT)?;
     if journal.is_interrupted() {
         // The ADD before was killed, and no DEL followed.
-        let undone = roll_back(&mut journal, &call.node, false);
+        let undone = call.roll_back(&mut journal, &call.node, false);
         if let Some(failure) = undone.failures.into_iter().next() {
             return Err(failure);
         }
@@ -202,7 +217,7 @@ fn finish(call: &Call, result: Option<CniResult>) -> Result<Option<Value>, Failu
 fn undo_add(call: &Call, mut failure: Failure) -> Failure {
     call.node.extend(Instant::now() + CLEAN_UP_TIME);
     let Some(mut journal) = call.journal.borrow_mut().take() else { return failure };
-    let undone = roll_back(&mut journal, &call.node, true);
+    let undone = call.roll_back(&mut journal, &call.node, true);
     let cleaned = if undone.failures.is_empty() {
         journal.reset()
     } else {
@@ -235,7 +250,7 @@ fn del(call: &Rc<Call>, selected: Selected) -> Result<(), Failure> {
         };
     };
     call.node.extend(Instant::now() + CLEAN_UP_TIME);
-    let undone = roll_back(&mut journal, &call.node, false);
+    let undone = call.roll_back(&mut journal, &call.node, false);
     if let Some(failure) = undone.failures.into_iter().next() {
         return Err(failure);
     }
@@ -256,7 +271,7 @@ pub(crate) fn clean(directory: &std::path::Path, name: &str, call: &Call) -> Res
     // By now another container may have the path.
     let container = container.filter(|netns| netns.inode() == journal.header.netns_inode);
     let node = Node::new(container, call.node.paths().clone(), Instant::now() + CLEAN_UP_TIME)?;
-    let undone = roll_back(&mut journal, &node, false);
+    let undone = call.roll_back(&mut journal, &node, false);
     match undone.failures.into_iter().next() {
         Some(failure) => Err(failure),
         None => journal.remove(),

@@ -7,6 +7,7 @@
 //! `journal`, `reply` answers.
 
 mod aot;
+mod audit;
 mod boot;
 mod call;
 mod capability;
@@ -24,6 +25,7 @@ mod netlink;
 mod netns;
 mod node;
 mod paths;
+mod printable;
 pub mod reply;
 pub mod request;
 pub mod result;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 pub struct Paths {
     state: PathBuf,
     leases: PathBuf,
+    audit: Option<PathBuf>,
 }
 
 impl Paths {
@@ -16,12 +17,22 @@ impl Paths {
         Self {
             state: state.map_or_else(|| PathBuf::from("/var/lib/weir"), PathBuf::from),
             leases: leases.map_or_else(|| PathBuf::from("/var/lib/cni/networks"), PathBuf::from),
+            audit: None,
         }
+    }
+
+    /// The same with what `WEIR_AUDIT_FILE` says.
+    pub(crate) fn with_audit(self, audit: Option<OsString>) -> Self {
+        Self { audit: audit.map(PathBuf::from), ..self }
     }
 
     /// Directories of their own below `directory`, for a trial.
     pub(crate) fn below(directory: &Path) -> Self {
-        Self { state: directory.join("state"), leases: directory.join("leases") }
+        Self {
+            state: directory.join("state"),
+            leases: directory.join("leases"),
+            audit: Some(directory.join("audit.jsonl")),
+        }
     }
 
     /// The journal: one file per attachment and plugin.
@@ -32,6 +43,12 @@ impl Paths {
     /// Indexes of the lease directories; may be deleted at any time.
     pub(crate) fn lease_indexes(&self) -> PathBuf {
         self.state.join("leases")
+    }
+
+    /// The audit log, for which the policy may name a file.
+    pub(crate) fn audit(&self, of_policy: Option<&Path>) -> PathBuf {
+        let named = self.audit.as_deref().or(of_policy);
+        named.unwrap_or(Path::new("/var/log/weir/audit.jsonl")).to_owned()
     }
 
     /// Leases in host-local's format, one directory per network.
