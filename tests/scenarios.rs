@@ -1,6 +1,7 @@
 //! What goes wrong on nodes: plugins that trap, calls that are killed,
 //! crowds, and other plugins on the same node. And weir's own commands.
 
+mod audit;
 mod containerd;
 mod crowd;
 mod delegation;
@@ -38,6 +39,7 @@ pub(crate) fn tests() -> Vec<Test> {
         trial::tests(),
         install::tests(),
         listing::tests(),
+        audit::tests(),
         containerd::tests(),
     ];
     parts.into_iter().flatten().collect()
