@@ -10,6 +10,7 @@ use crate::audit::{Audit, AuditSettings, Who};
 use crate::call::{Call, JOURNAL_LOCK_WAIT};
 use crate::capability;
 use crate::catalog::{self, Bundled};
+use crate::confine;
 use crate::engine::{self, Deadline};
 use crate::failure::{Failure, code};
 use crate::gc;
@@ -155,6 +156,9 @@ fn run(call: &Rc<Call>, selected: Selected) -> Result<Option<CniResult>, Failure
     let (bundled, role) = selected?;
     let command = call.request.environment.command;
     let (engine, _deadline) = start_engine(call)?;
+    if call.request.environment.is_alone {
+        confine::confine(call, Some(bundled.grants))?;
+    }
     match role {
         Role::Interface => InterfacePlugin::start(engine, bundled, call)?.run(command),
         Role::Ipam => {

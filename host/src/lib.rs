@@ -13,6 +13,7 @@ mod call;
 mod capability;
 mod catalog;
 pub mod cli;
+mod confine;
 mod delegate;
 pub mod dispatch;
 mod engine;

@@ -51,7 +51,8 @@ fn operations<'a>(entries: &'a [Value], command: &str) -> Vec<&'a str> {
 
 fn records() -> anyhow::Result<()> {
     let scene = Scene::new(&RICH, 1)?;
-    let call = |command| scene.call(command, 0).variable("CNI_ARGS", "IgnoreUnknown=1;K8S_POD_NAMESPACE=team-a");
+    let call =
+        |command| scene.call(command, 0).variable("CNI_ARGS", "IgnoreUnknown=1;K8S_POD_NAMESPACE=team-a");
     scene.lab.run(&call("ADD"))?.success()?;
     let added = entries(&scene)?;
     for operation in ["create-bridge", "create-veth", "reserve-next", "masquerade"] {
@@ -209,7 +210,8 @@ fn command() -> anyhow::Result<()> {
 
 fn terminal() -> anyhow::Result<()> {
     let scene = Scene::new(&RICH, 1)?;
-    let call = scene.call("ADD", 0).variable("CNI_ARGS", "IgnoreUnknown=1;K8S_POD_NAMESPACE=a\u{1b}[2J\u{202e}b");
+    let call =
+        scene.call("ADD", 0).variable("CNI_ARGS", "IgnoreUnknown=1;K8S_POD_NAMESPACE=a\u{1b}[2J\u{202e}b");
     scene.lab.run(&call)?.success()?;
     let text = fs::read_to_string(log(&scene))?;
     let forged = r#"{"time":"2026-01-01T00:00:00.000000Z","object":"\u001b[2Jforged","outcome":"done"}"#;

@@ -59,8 +59,8 @@ impl random::Host for Session {
 
 /// Reads from the kernel's generator.
 pub(super) fn random_bytes(length: usize) -> std::io::Result<Vec<u8>> {
-    use std::io::Read;
     let mut bytes = vec![0; length];
-    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    // Up to 256 bytes come at once, and the length is at most that.
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
     Ok(bytes)
 }
