@@ -2,6 +2,7 @@
 //! crowds, and other plugins on the same node. And weir's own commands.
 
 mod audit;
+mod confinement;
 mod containerd;
 mod crowd;
 mod delegation;
@@ -40,6 +41,7 @@ pub(crate) fn tests() -> Vec<Test> {
         install::tests(),
         listing::tests(),
         audit::tests(),
+        confinement::tests(),
         containerd::tests(),
     ];
     parts.into_iter().flatten().collect()
