@@ -19,18 +19,22 @@ use crate::lab::{Call, line, require};
 /// CAP_NET_ADMIN, as `/proc/<pid>/status` has it.
 const NET_ADMIN: u64 = 1 << 12;
 
-/// CAP_DAC_OVERRIDE and CAP_FOWNER.
-const FOREIGN_FILES: u64 = 1 << 1 | 1 << 3;
+/// CAP_DAC_OVERRIDE: files of a pool may have any mode.
+const DAC_OVERRIDE: u64 = 1 << 1;
+
+/// CAP_FOWNER.
+const FOWNER: u64 = 1 << 3;
 
 const NONE: u64 = 0;
 
 pub(super) fn tests() -> Vec<Test> {
     vec![
         Test::new(
-            "confinement: an interface plugin's process may change networks, and nothing else",
+            "confinement: an interface plugin's process may change networks and leases, and nothing else",
             interface,
         ),
-        Test::new("confinement: an IPAM plugin's process has no capabilities at all", leases),
+        Test::new("confinement: an IPAM plugin's process may change leases, and nothing else", leases),
+        Test::new("confinement: loopback's process may change networks, and nothing else", loopback),
         Test::new("confinement: DEL is confined too", del),
         Test::new("confinement: GC is confined while its component runs", gc),
         Test::new("confinement: leases that belong to another user keep what they need", foreign),
@@ -115,12 +119,19 @@ const SLEEPING: &str = "115 ";
 
 fn interface() -> anyhow::Result<()> {
     let scene = Scene::new(&RICH, 1)?;
-    Stalled::start(&scene, &scene.call("ADD", 0))?.expect(NET_ADMIN)
+    Stalled::start(&scene, &scene.call("ADD", 0))?.expect(NET_ADMIN | DAC_OVERRIDE)
 }
 
 fn leases() -> anyhow::Result<()> {
     let scene = Scene::new(&RICH, 1)?;
-    Stalled::start(&scene, &call_host_local(&scene, "ADD"))?.expect(NONE)
+    Stalled::start(&scene, &call_host_local(&scene, "ADD"))?.expect(DAC_OVERRIDE)
+}
+
+fn loopback() -> anyhow::Result<()> {
+    let scene = Scene::new(&RICH, 1)?;
+    let config = serde_json::json!({"cniVersion": "1.0.0", "name": "lo", "type": "loopback"});
+    let call = scene.lab.call_for("loopback", "ADD", &scene.lab.containers[0], "lo").config(&config);
+    Stalled::start(&scene, &call)?.expect(NET_ADMIN)
 }
 
 /// host-local alone, as an interface plugin that is no part of weir calls it.
@@ -131,7 +142,7 @@ fn call_host_local(scene: &Scene, command: &str) -> Call {
 fn del() -> anyhow::Result<()> {
     let scene = Scene::new(&RICH, 1)?;
     scene.add(0)?;
-    Stalled::start(&scene, &scene.call("DEL", 0))?.expect(NET_ADMIN)
+    Stalled::start(&scene, &scene.call("DEL", 0))?.expect(NET_ADMIN | DAC_OVERRIDE)
 }
 
 fn gc() -> anyhow::Result<()> {
@@ -140,7 +151,7 @@ fn gc() -> anyhow::Result<()> {
     let mut config = scene.config.clone();
     config["cni.dev/valid-attachments"] = serde_json::json!([{"containerID": "c1", "ifname": "eth0"}]);
     let call = scene.lab.call(scene.plugin(), "GC").config(&config);
-    Stalled::start(&scene, &call)?.expect(NET_ADMIN)
+    Stalled::start(&scene, &call)?.expect(NET_ADMIN | DAC_OVERRIDE)
 }
 
 fn foreign() -> anyhow::Result<()> {
@@ -150,7 +161,7 @@ fn foreign() -> anyhow::Result<()> {
     let owned = chown(&pool, Some(1000), Some(1000));
     require(owned.is_ok(), "in a user namespace, files have no other owners")?;
     fs::set_permissions(&pool, PermissionsExt::from_mode(0o755))?;
-    Stalled::start(&scene, &call_host_local(&scene, "ADD"))?.expect(FOREIGN_FILES)?;
+    Stalled::start(&scene, &call_host_local(&scene, "ADD"))?.expect(DAC_OVERRIDE | FOWNER)?;
     let result = scene.lab.run(&call_host_local(&scene, "ADD"))?.success()?;
     ensure!(!addresses(&result)?.is_empty(), "the result is {result}");
     scene.silent(&call_host_local(&scene, "DEL"))

@@ -143,7 +143,7 @@ fn a_journal_that_is_missing_or_goes_away_is_replaced_by_the_file() {
 
 /// Prints what a call with 20 records pays.
 #[test]
-#[ignore = "a measurement: cargo test -p weir --lib --release -- --ignored --nocapture cost_of_a_call"]
+#[ignore = "a measurement: cargo test -p weir --lib -- --ignored --nocapture cost_of_a_call"]
 fn cost_of_a_call() {
     const CALLS: u32 = 20_000;
     let directory = tempfile::tempdir().unwrap();

@@ -29,6 +29,11 @@ impl Capabilities {
         if needs.network {
             kept |= CapabilitySet::NET_ADMIN;
         }
+        // Files of a pool may have any mode: other plugins run as root and do
+        // not care. Below the call's own directories that is no privilege.
+        if needs.leases {
+            kept |= CapabilitySet::DAC_OVERRIDE;
+        }
         if needs.program.is_some() {
             kept |= PROGRAMS;
         }

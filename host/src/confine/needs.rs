@@ -25,6 +25,8 @@ pub(super) struct Needs {
     pub(super) network: bool,
     /// Whether the container's namespace is entered.
     pub(super) container: bool,
+    /// Whether leases are made, read or released.
+    pub(super) leases: bool,
     /// A native program that may have to be executed.
     pub(super) program: Option<String>,
     /// Paths that are opened. They need not exist.
@@ -46,11 +48,12 @@ impl Needs {
         let mut needs = Self {
             network: is_granted("weir:net/") || is_granted("weir:firewall/"),
             container: is_granted("weir:net/"),
+            leases: is_granted("weir:store/leases"),
             program: ipam.filter(|kind| catalog::find(kind).is_none()).map(str::to_owned),
             paths: Vec::new(),
         };
         needs.add_state(call);
-        if is_granted("weir:store/leases") {
+        if needs.leases {
             needs.add_leases(call);
         }
         if is_granted("weir:store/files") {
@@ -106,6 +109,7 @@ impl Needs {
         for (_, inverse) in journal.pending(false) {
             match inverse {
                 Inverse::ReleaseLease { data_dir, .. } => {
+                    self.leases = true;
                     self.add_pool(&data_dir, &journal.header.key.network, false);
                     let index = call.node.paths().lease_indexes();
                     if !self.paths.iter().any(|(path, _)| *path == index) {

@@ -154,7 +154,7 @@ impl Program {
                 }
             };
         }
-        let middle = (first + last + 1) / 2;
+        let middle = (first + last).div_ceil(2);
         let place = self.length;
         self.push(JUMP_IF_NOT_LESS, intervals.all[middle].start as u32, 0, 0);
         let below = self.search(intervals, first, middle - 1, tail, next_check);

@@ -254,9 +254,11 @@ fn executed_capabilities(expected: &str) -> Result<(), String> {
     if text.trim_end().ends_with(expected) { Ok(()) } else { Err(format!("it has {text}, not {expected}")) }
 }
 
+type Piece<'a> = &'a dyn Fn() -> Result<(), String>;
+
 /// Prints what each piece costs a process.
 #[test]
-#[ignore = "a measurement: cargo test -p weir --lib --release -- --ignored --nocapture cost_of_each_piece"]
+#[ignore = "a measurement: cargo test -p weir --lib -- --ignored --nocapture cost_of_each_piece"]
 fn cost_of_each_piece() {
     const ROUNDS: usize = 300;
     let state = tempfile::tempdir().unwrap();
@@ -275,7 +277,7 @@ fn cost_of_each_piece() {
             (Path::new("/proc/sys/net"), Use::Settings),
         ])
     };
-    let pieces: [(&str, &dyn Fn() -> Result<(), String>); 4] = [
+    let pieces: [(&str, Piece<'_>); 4] = [
         ("capabilities", &|| Capabilities::lower(&needs).give_up()),
         ("files", &|| Files::open(&needs, &mut Capabilities::lower(&needs)).restrict()),
         ("system calls", &syscalls::restrict),
