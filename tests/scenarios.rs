@@ -1,6 +1,8 @@
 //! What goes wrong on nodes: plugins that trap, calls that are killed,
 //! crowds, and other plugins on the same node. And weir's own commands.
 
+mod audit;
+mod confinement;
 mod containerd;
 mod crowd;
 mod delegation;
@@ -40,6 +42,8 @@ pub(crate) fn tests() -> Vec<Test> {
         install::tests(),
         listing::tests(),
         policy_command::tests(),
+        audit::tests(),
+        confinement::tests(),
         containerd::tests(),
     ];
     parts.into_iter().flatten().collect()

@@ -6,8 +6,9 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::audit::{Audit, Outcome, Record};
 use crate::failure::{Failure, code};
-use crate::journal::{Inverse, Journal, Key};
+use crate::journal::{self, Inverse, Journal, Key, Undone};
 use crate::leases::LeaseError;
 use crate::netlink::NetlinkError;
 use crate::node::Node;
@@ -28,6 +29,7 @@ pub(crate) struct Call {
     pub(crate) key: Key,
     /// None where nothing may be changed (CHECK, STATUS), and during GC.
     pub(crate) journal: RefCell<Option<Journal>>,
+    pub(crate) audit: Audit,
     deadline: Instant,
     changes: Cell<u32>,
     sandboxes: Cell<u32>,
@@ -51,6 +53,11 @@ impl std::error::Error for Stop {}
 pub(crate) trait Certainty {
     /// Whether it is certain that nothing was changed.
     fn nothing_changed(&self) -> bool;
+
+    /// Whether nothing was even tried, as the plugin may not do it.
+    fn is_denial(&self) -> bool {
+        false
+    }
 }
 
 impl Certainty for NetlinkError {
@@ -62,6 +69,10 @@ impl Certainty for NetlinkError {
 impl Certainty for Failure {
     fn nothing_changed(&self) -> bool {
         !matches!(self.code, code::DEADLINE | code::IO)
+    }
+
+    fn is_denial(&self) -> bool {
+        self.code == code::DENIED
     }
 }
 
@@ -76,12 +87,13 @@ impl Certainty for LeaseError {
 pub(crate) type Served<T> = wasmtime::Result<T>;
 
 impl Call {
-    pub(crate) fn new(request: Request, node: Node, key: Key, deadline: Instant) -> Rc<Self> {
+    pub(crate) fn new(request: Request, node: Node, key: Key, audit: Audit, deadline: Instant) -> Rc<Self> {
         Rc::new(Self {
             request,
             node,
             key,
             journal: RefCell::new(None),
+            audit,
             deadline,
             changes: Cell::new(0),
             sandboxes: Cell::new(0),
@@ -204,8 +216,27 @@ impl Call {
         }
     }
 
-    /// Adds an operation to the trace, if anybody wants one.
-    pub(crate) fn note<T, E: fmt::Display>(
+    /// Takes back what a journal holds, and tells the audit log.
+    pub(crate) fn roll_back(&self, journal: &mut Journal, node: &Node, only_new: bool) -> Undone {
+        let (key, mut last) = (journal.header.key.clone(), Instant::now());
+        journal::roll_back(journal, node, only_new, &mut |inverse, result| {
+            let reason = result.as_ref().err().map(ToString::to_string);
+            let record = Record {
+                plugin: &key.plugin,
+                digest: "",
+                operation: inverse.name(),
+                object: &inverse.object(),
+                outcome: reason.as_deref().map_or(Outcome::Done, Outcome::Failed),
+                duration: last.elapsed(),
+            };
+            self.audit.add_of((&key.container_id, &key.ifname), record);
+            last = Instant::now();
+        })
+    }
+
+    /// Adds an operation to the audit log and, if anybody wants one, to the
+    /// trace.
+    pub(crate) fn note<T, E: fmt::Display + Certainty>(
         &self,
         plugin: &str,
         operation: &str,
@@ -213,13 +244,21 @@ impl Call {
         result: &Result<T, E>,
         started: Instant,
     ) {
+        let duration = started.elapsed();
+        let reason = result.as_ref().err().map(ToString::to_string);
+        let outcome = match (result, &reason) {
+            (Err(error), Some(reason)) if error.is_denial() => Outcome::Denied(reason),
+            (_, Some(reason)) => Outcome::Failed(reason),
+            _ => Outcome::Done,
+        };
+        self.audit.add(Record { plugin, digest: "", operation, object: &object, outcome, duration });
         let Some(trace) = &self.request.environment.trace else { return };
         trace.add(Operation {
             plugin: plugin.to_owned(),
             operation: operation.to_owned(),
             object,
-            refusal: result.as_ref().err().map(ToString::to_string),
-            time: started.elapsed(),
+            refusal: reason,
+            time: duration,
         });
     }
 

@@ -1,6 +1,7 @@
 //! weir's own commands.
 
 mod attachments;
+mod audit;
 mod install;
 mod policy;
 mod trial;
@@ -57,6 +58,11 @@ enum Command {
     /// Validates the policy, and explains what it allows.
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// Shows what plugins did to the node, oldest first.
+    ///
+    /// Every privileged operation of every call leaves a record in the audit
+    /// log, also one that was refused, that failed, or that was taken back.
+    Audit(audit::Options),
 }
 
 /// Runs the command line.
@@ -66,6 +72,7 @@ pub fn run() -> ExitCode {
         Command::Install { bin_dir, types, replace } => install::run(&bin_dir, &types, replace),
         Command::Attachments { json } => attachments::run(json),
         Command::Policy(command) => policy::run(command),
+        Command::Audit(options) => audit::run(&options),
     };
     match done {
         Ok(code) => code,

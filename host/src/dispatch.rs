@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use wasmtime::Engine;
 
+use crate::audit::{Audit, AuditSettings, Who};
 use crate::call::{Call, JOURNAL_LOCK_WAIT};
 use crate::capability;
 use crate::catalog::{self, Bundled};
+use crate::confine;
 use crate::engine::{self, Deadline};
 use crate::failure::{Failure, code};
 use crate::gc;
-use crate::journal::{Header, Journal, Key, roll_back};
+use crate::journal::{Header, Journal, Key};
 use crate::netns::{NetnsError, NetnsFile};
 use crate::node::Node;
 use crate::request::{Command, Request};
@@ -77,7 +79,8 @@ fn prepare(request: Request) -> Result<Prepared, Failure> {
     let netns_inode = container.as_ref().and_then(NetnsFile::inode);
     let node = Node::new(container, request.environment.paths.clone(), deadline);
     refuse_own_netns(&request, &node)?;
-    Ok(Prepared { call: Call::new(request, node, key, deadline), netns_inode, selected })
+    let audit = Audit::open(&AuditSettings::default(), &request.environment.paths, who(&request))?;
+    Ok(Prepared { call: Call::new(request, node, key, audit, deadline), netns_inode, selected })
 }
 
 fn carry_out(
@@ -91,6 +94,19 @@ fn carry_out(
         Command::Gc => gc::collect(call, || run(call, selected).map(drop)).map(|()| None),
         Command::Check | Command::Status => run(call, selected).map(|_| None),
         Command::Version => Ok(Some(crate::reply::versions())),
+    }
+}
+
+/// Whom the records of the audit log concern.
+fn who(request: &Request) -> Who {
+    let environment = &request.environment;
+    let tenant = environment.args.iter().find(|(key, _)| key == "K8S_POD_NAMESPACE");
+    Who {
+        command: environment.command.as_str(),
+        network: request.config.name.clone(),
+        container_id: environment.container_id.clone(),
+        ifname: environment.ifname.clone(),
+        tenant: tenant.map(|(_, value)| value.clone()),
     }
 }
 
@@ -168,6 +184,9 @@ fn run(call: &Rc<Call>, selected: Selected) -> Result<Option<CniResult>, Failure
     let (bundled, role) = selected?;
     let command = call.request.environment.command;
     let (engine, _deadline) = start_engine(call)?;
+    if call.request.environment.is_alone {
+        confine::confine(call, Some(bundled.grants))?;
+    }
     match role {
         Role::Interface => InterfacePlugin::start(engine, bundled, call)?.run(command),
         Role::Ipam => {
@@ -202,7 +221,7 @@ fn add(call: &Rc<Call>, netns_inode: Option<u64>, selected: Selected) -> Result<
     let mut journal = Journal::begin(&request.environment.paths.attachments(), header(), JOURNAL_LOCK_WAIT)?;
     if journal.is_interrupted() {
         // The ADD before was killed, and no DEL followed.
-        let undone = roll_back(&mut journal, &call.node, false);
+        let undone = call.roll_back(&mut journal, &call.node, false);
         if let Some(failure) = undone.failures.into_iter().next() {
             return Err(failure);
         }
@@ -230,7 +249,7 @@ fn finish(call: &Call, result: Option<CniResult>) -> Result<Option<Value>, Failu
 fn undo_add(call: &Call, mut failure: Failure) -> Failure {
     call.node.extend(Instant::now() + CLEAN_UP_TIME);
     let Some(mut journal) = call.journal.borrow_mut().take() else { return failure };
-    let undone = roll_back(&mut journal, &call.node, true);
+    let undone = call.roll_back(&mut journal, &call.node, true);
     let cleaned = if undone.failures.is_empty() {
         journal.reset()
     } else {
@@ -263,7 +282,7 @@ fn del(call: &Rc<Call>, selected: Selected) -> Result<(), Failure> {
         };
     };
     call.node.extend(Instant::now() + CLEAN_UP_TIME);
-    let undone = roll_back(&mut journal, &call.node, false);
+    let undone = call.roll_back(&mut journal, &call.node, false);
     if let Some(failure) = undone.failures.into_iter().next() {
         return Err(failure);
     }
@@ -284,7 +303,7 @@ pub(crate) fn clean(directory: &std::path::Path, name: &str, call: &Call) -> Res
     // By now another container may have the path.
     let container = container.filter(|netns| netns.inode() == journal.header.netns_inode);
     let node = Node::new(container, call.node.paths().clone(), Instant::now() + CLEAN_UP_TIME);
-    let undone = roll_back(&mut journal, &node, false);
+    let undone = call.roll_back(&mut journal, &node, false);
     match undone.failures.into_iter().next() {
         Some(failure) => Err(failure),
         None => journal.remove(),

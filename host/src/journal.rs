@@ -12,4 +12,4 @@ mod undo;
 
 pub(crate) use entry::{Inverse, Side};
 pub(crate) use file::{Entry, Header, Journal, Key, State, list, look};
-pub(crate) use undo::roll_back;
+pub(crate) use undo::{Undone, roll_back};

@@ -7,11 +7,13 @@
 //! `journal`, `reply` answers.
 
 mod aot;
+mod audit;
 mod boot;
 mod call;
 mod capability;
 mod catalog;
 pub mod cli;
+mod confine;
 mod delegate;
 pub mod dispatch;
 mod engine;
@@ -25,6 +27,7 @@ mod netns;
 mod node;
 mod paths;
 pub mod policy;
+mod printable;
 pub mod reply;
 pub mod request;
 pub mod result;

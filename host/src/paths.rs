@@ -9,6 +9,7 @@ pub struct Paths {
     state: PathBuf,
     leases: PathBuf,
     policy: PathBuf,
+    audit: Option<PathBuf>,
 }
 
 impl Paths {
@@ -19,7 +20,13 @@ impl Paths {
             state: state.map_or_else(|| PathBuf::from("/var/lib/weir"), PathBuf::from),
             leases: leases.map_or_else(|| PathBuf::from("/var/lib/cni/networks"), PathBuf::from),
             policy: policy.map_or_else(|| PathBuf::from("/etc/weir"), PathBuf::from),
+            audit: None,
         }
+    }
+
+    /// The same with what `WEIR_AUDIT_FILE` says.
+    pub(crate) fn with_audit(self, audit: Option<OsString>) -> Self {
+        Self { audit: audit.map(PathBuf::from), ..self }
     }
 
     /// Directories of their own below `directory`, for a trial.
@@ -28,6 +35,7 @@ impl Paths {
             state: directory.join("state"),
             leases: directory.join("leases"),
             policy: directory.join("policy"),
+            audit: Some(directory.join("audit.jsonl")),
         }
     }
 
@@ -49,6 +57,12 @@ impl Paths {
     /// The compiled policy; may be deleted at any time.
     pub(crate) fn policy_cache(&self) -> PathBuf {
         self.state.join("policy.cache")
+    }
+
+    /// The audit log, for which the policy may name a file.
+    pub(crate) fn audit(&self, of_policy: Option<&Path>) -> PathBuf {
+        let named = self.audit.as_deref().or(of_policy);
+        named.unwrap_or(Path::new("/var/log/weir/audit.jsonl")).to_owned()
     }
 
     /// Leases in host-local's format, one directory per network.

@@ -15,6 +15,16 @@ pub(crate) enum Side {
     Container,
 }
 
+impl Side {
+    /// How messages call it.
+    fn label(self) -> &'static str {
+        match self {
+            Self::Host => "the host namespace",
+            Self::Container => "the container namespace",
+        }
+    }
+}
+
 /// How to take a change back. Carrying one out twice does no harm.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "undo", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
@@ -60,6 +70,51 @@ pub(crate) enum Inverse {
     RemoveGuard { port: String, mac: [u8; 6] },
     /// Call DEL of a native IPAM plugin, with the attachment's configuration.
     DelegateDel { plugin: String, path: Vec<PathBuf> },
+}
+
+impl Inverse {
+    /// The operation's name, for the audit log.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::DeleteLink { .. } => "undo create-link",
+            Self::SetUp { .. } => "undo set-up",
+            Self::SetMtu { .. } => "undo set-mtu",
+            Self::SetMac { .. } => "undo set-mac",
+            Self::SetPromiscuous { .. } => "undo set-promiscuous",
+            Self::RemoveAddress { .. } => "undo add-address",
+            Self::RestoreAddress { .. } => "undo remove-address",
+            Self::RemoveRoute { .. } => "undo add-route",
+            Self::RestoreSysctl { .. } => "undo set-sysctl",
+            Self::ReleaseLease { .. } => "undo reserve",
+            Self::RemoveMasquerade { .. } => "undo masquerade",
+            Self::RemoveGuard { .. } => "undo guard",
+            Self::DelegateDel { .. } => "undo delegate",
+        }
+    }
+
+    /// What it is done to, for the audit log.
+    pub(crate) fn object(&self) -> String {
+        match self {
+            Self::DeleteLink { side, name, .. } => format!("{name} in {}", side.label()),
+            Self::SetUp { side, name, up } => format!("{name} {up} in {}", side.label()),
+            Self::SetMtu { side, name, mtu } => format!("{name} {mtu} in {}", side.label()),
+            Self::SetMac { side, name, mac: [a, b, c, d, e, f] } => {
+                format!("{name} {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x} in {}", side.label())
+            }
+            Self::SetPromiscuous { side, name, on } => format!("{name} {on} in {}", side.label()),
+            Self::RemoveAddress { side, name, prefix } | Self::RestoreAddress { side, name, prefix } => {
+                format!("{prefix} on {name} in {}", side.label())
+            }
+            Self::RemoveRoute { side, name, destination, .. } => {
+                format!("{destination} through {name} in {}", side.label())
+            }
+            Self::RestoreSysctl { side, path, value, .. } => format!("{path} to {value} in {}", side.label()),
+            Self::ReleaseLease { address, .. } => address.to_string(),
+            Self::RemoveMasquerade { source } => source.to_string(),
+            Self::RemoveGuard { port, .. } => port.clone(),
+            Self::DelegateDel { plugin, .. } => plugin.clone(),
+        }
+    }
 }
 
 /// A line after the first.

@@ -20,9 +20,12 @@ pub(crate) struct Undone {
     pub(crate) failures: Vec<Failure>,
 }
 
+/// Is told what was tried to be taken back, and whether it was.
+pub(crate) type Note<'a> = dyn FnMut(&Inverse, &Result<(), Failure>) + 'a;
+
 /// Takes back what a journal holds, newest first: all of it, or only what was
 /// done since it was opened. Goes on after failures.
-pub(crate) fn roll_back(journal: &mut Journal, node: &Node, only_new: bool) -> Undone {
+pub(crate) fn roll_back(journal: &mut Journal, node: &Node, only_new: bool, note: &mut Note<'_>) -> Undone {
     let mut undone = Undone::default();
     let survived_a_reboot = !journal.is_of_this_boot();
     for (number, inverse) in journal.pending(only_new) {
@@ -30,7 +33,9 @@ pub(crate) fn roll_back(journal: &mut Journal, node: &Node, only_new: bool) -> U
             journal.forget(number);
             continue;
         }
-        match undo(&inverse, journal, node) {
+        let done = undo(&inverse, journal, node);
+        note(&inverse, &done);
+        match done {
             Ok(()) => {
                 journal.forget(number);
                 undone.count += 1;

@@ -17,6 +17,11 @@ use super::{NetlinkError, Netns};
 const VALUE_LIMIT: usize = 4096;
 
 impl Netns {
+    /// The directories in which settings are.
+    pub(crate) fn settings(&self) -> impl Iterator<Item = &File> {
+        [Some(&self.ipv4), self.ipv6.as_ref()].into_iter().flatten()
+    }
+
     /// Reads a setting, as `conf/eth0/arp_notify` of IPv4.
     pub(crate) fn sysctl(&self, is_ipv4: bool, path: &str) -> Result<String, NetlinkError> {
         let attempt = || format!("read sysctl {} in {}", full_name(is_ipv4, path), self.label);

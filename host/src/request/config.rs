@@ -116,17 +116,28 @@ impl Config {
     /// Whether `value` stands anywhere in the configuration under `key`: the
     /// operator named it, so a plugin may use it.
     pub(crate) fn names(&self, key: &str, value: &str) -> bool {
-        fn search(node: &Value, key: &str, value: &str) -> bool {
+        self.named(key).contains(&value)
+    }
+
+    /// The texts that stand anywhere in the configuration under `key`.
+    pub(crate) fn named(&self, key: &str) -> Vec<&str> {
+        fn search<'a>(node: &'a Value, key: &str, found: &mut Vec<&'a str>) {
             match node {
-                Value::Object(object) => object.iter().any(|(name, inner)| {
-                    (name.eq_ignore_ascii_case(key) && inner.as_str() == Some(value))
-                        || search(inner, key, value)
-                }),
-                Value::Array(items) => items.iter().any(|inner| search(inner, key, value)),
-                _ => false,
+                Value::Object(object) => {
+                    for (name, inner) in object {
+                        if name.eq_ignore_ascii_case(key) {
+                            found.extend(inner.as_str());
+                        }
+                        search(inner, key, found);
+                    }
+                }
+                Value::Array(items) => items.iter().for_each(|inner| search(inner, key, found)),
+                _ => {}
             }
         }
-        search(&self.value, key, value)
+        let mut found = Vec::new();
+        search(&self.value, key, &mut found);
+        found
     }
 }
 

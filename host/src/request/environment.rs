@@ -77,6 +77,9 @@ pub struct Environment {
     pub budget: Duration,
     /// Where operations are noted, for `weir try`.
     pub(crate) trace: Option<Trace>,
+    /// Whether the process does nothing but this call, so that it may give up
+    /// what the call does not need.
+    pub(crate) is_alone: bool,
     #[cfg(debug_assertions)]
     pub(crate) fault: Option<super::Fault>,
 }
@@ -117,6 +120,7 @@ impl Environment {
             paths,
             budget: DEFAULT_BUDGET,
             trace: Some(trace),
+            is_alone: false,
             #[cfg(debug_assertions)]
             fault: None,
         }
@@ -177,6 +181,7 @@ impl Environment {
             paths: paths(variables),
             budget: budget(variables)?,
             trace: None,
+            is_alone: true,
             #[cfg(debug_assertions)]
             fault: variables.text("WEIR_FAULT")?.map(|fault| super::Fault::parse(&fault)).transpose()?,
         }))
@@ -214,6 +219,7 @@ fn paths(variables: &Variables<'_>) -> Paths {
         variables.get("WEIR_CNI_STATE_DIR"),
         variables.get("WEIR_POLICY_DIR"),
     )
+    .with_audit(variables.get("WEIR_AUDIT_FILE"))
 }
 
 #[expect(clippy::disallowed_methods, reason = "this module is the reader of the environment")]
