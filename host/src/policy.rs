@@ -39,7 +39,9 @@ pub(crate) use permit::Grant;
 pub use permit::Permit;
 pub use refusal::Refusal;
 pub(crate) use rule::{Effect, Key};
-pub use settings::{AuditSettings, Limits, Signing};
+pub use settings::{Limits, Signing};
+
+use crate::audit::AuditSettings;
 
 /// A policy.
 #[derive(Debug, Clone, Default)]
@@ -103,7 +105,7 @@ impl Policy {
     }
 
     /// How operations are recorded.
-    pub fn audit(&self) -> &AuditSettings {
+    pub(crate) fn audit(&self) -> &AuditSettings {
         &self.settings.audit
     }
 

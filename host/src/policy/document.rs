@@ -21,7 +21,7 @@ use reader::Reader;
 pub(crate) const MAIN_FILE: &str = "policy.toml";
 
 const TOP_KEYS: [&str; 5] = ["bundled", "audit", "plugins", "allow", "deny"];
-const AUDIT_KEYS: [&str; 5] = ["enabled", "file", "max-size", "keep", "journald"];
+const AUDIT_KEYS: [&str; 6] = ["enabled", "file", "max-size", "keep", "journald", "required"];
 const PLUGINS_KEYS: [&str; 2] = ["signing-keys", "require-signature"];
 const CONDITION_KEYS: [&str; 4] = ["network", "plugin", "digest", "tenant"];
 const LIMIT_KEYS: [&str; 4] = ["time", "memory", "changes", "handles"];
@@ -103,6 +103,7 @@ fn audit(reader: &mut Reader<'_>, table: &DeTable<'_>, settings: &mut Settings) 
     for (key, value) in table {
         match &**key.get_ref() {
             "enabled" => audit.enabled = reader.flag(value, "enabled").unwrap_or_default(),
+            "required" => audit.required = reader.flag(value, "required").unwrap_or_default(),
             "journald" => audit.journald = reader.flag(value, "journald").unwrap_or_default(),
             "keep" => audit.keep = reader.number(value, "keep", 0..=100).unwrap_or_default(),
             "max-size" => {
@@ -116,7 +117,7 @@ fn audit(reader: &mut Reader<'_>, table: &DeTable<'_>, settings: &mut Settings) 
                     _ => Err(format!("{text:?} is no absolute path")),
                 };
                 if let Some(file) = reader.converted(value, "file", absolute) {
-                    audit.file = file;
+                    audit.file = Some(file);
                 }
             }
             _ => {}

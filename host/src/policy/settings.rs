@@ -1,36 +1,10 @@
 //! What a policy says once for all calls, and the limits that it sets.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// How privileged operations are recorded: `[audit]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AuditSettings {
-    /// Whether they are.
-    pub enabled: bool,
-    /// The file; it is not written where the journal of systemd is used.
-    pub file: PathBuf,
-    /// The size in bytes from which on the file is rotated.
-    pub max_size: u64,
-    /// How many rotated files are kept.
-    pub keep: u32,
-    /// Whether records go to the journal of systemd.
-    pub journald: bool,
-}
-
-impl Default for AuditSettings {
-    fn default() -> Self {
-        Self {
-            enabled: true,
-            file: PathBuf::from("/var/log/weir/audit.jsonl"),
-            max_size: 16 << 20,
-            keep: 4,
-            journald: false,
-        }
-    }
-}
+use crate::audit::AuditSettings;
 
 /// Who may sign plugins: `[plugins]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

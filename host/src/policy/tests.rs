@@ -382,12 +382,19 @@ fn everything_wrong_is_found_with_its_position() {
 
 #[test]
 fn sections_for_all_calls_stand_in_the_main_file() {
-    let text = "[audit]\nenabled = false\nfile = \"/a\"\nmax-size = \"1KiB\"\nkeep = 0\njournald = true\n
+    let text = "[audit]\nenabled = false\nfile = \"/a\"\nmax-size = \"1KiB\"\nkeep = 0\njournald = true\nrequired = true\n
         [plugins]\nrequire-signature = true\nsigning-keys = [\"RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3\"]";
     let policy = policy(text);
     assert_eq!(
         policy.audit(),
-        &AuditSettings { enabled: false, file: PathBuf::from("/a"), max_size: 1024, keep: 0, journald: true }
+        &AuditSettings {
+            enabled: false,
+            file: Some(PathBuf::from("/a")),
+            max_size: 1024,
+            keep: 0,
+            journald: true,
+            required: true
+        }
     );
     assert!(policy.signing().require_signature && policy.signing().keys.len() == 1);
     let elsewhere = Policy::parse(&[(PathBuf::from("/p/policy.d/a.toml"), text.to_owned())]).unwrap_err();
