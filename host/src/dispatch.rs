@@ -8,14 +8,15 @@ use wasmtime::Engine;
 
 use crate::call::{Call, JOURNAL_LOCK_WAIT};
 use crate::capability;
-use crate::catalog::{self, Bundled};
+use crate::catalog::{self, Plugin};
 use crate::engine::{self, Deadline};
 use crate::failure::{Failure, code};
 use crate::gc;
 use crate::journal::{Header, Journal, Key, roll_back};
 use crate::netns::{NetnsError, NetnsFile};
 use crate::node::Node;
-use crate::request::{Command, Request};
+use crate::paths::Paths;
+use crate::request::{Command, Request, state_paths};
 use crate::result::CniResult;
 use crate::role::{InterfacePlugin, IpamPlugin};
 
@@ -29,9 +30,13 @@ enum Role {
     Ipam,
 }
 
-/// Whether there is a component for a plugin type.
+/// Whether there is a component for a plugin type, be it a broken one.
 pub fn serves(kind: &str) -> bool {
-    catalog::find(kind).is_some()
+    is_served(&state_paths(), kind)
+}
+
+fn is_served(paths: &Paths, kind: &str) -> bool {
+    !matches!(catalog::find(paths, kind), Ok(None))
 }
 
 /// Serves a call. There is a result for ADD only.
@@ -41,7 +46,7 @@ pub fn serve(request: Request) -> Result<Option<Value>, Failure> {
     let container = container_netns(&request)?;
     let selected = select(&request);
     let plugin = match &selected {
-        Ok((bundled, _)) => bundled.name.to_owned(),
+        Ok((plugin, _)) => plugin.name.to_owned(),
         // DEL and GC work from the journal when the component is missing.
         Err(failure) if !matches!(command, Command::Del | Command::Gc) => return Err(failure.clone()),
         Err(_) => request.config.kind.clone().unwrap_or_else(|| request.environment.called_as.clone()),
@@ -102,7 +107,7 @@ fn container_netns(request: &Request) -> Result<Option<NetnsFile>, Failure> {
 
 /// Finds the component by the name that weir was called by and the types in
 /// the configuration.
-fn select(request: &Request) -> Result<(&'static Bundled, Role), Failure> {
+fn select(request: &Request) -> Result<(Plugin, Role), Failure> {
     let called_as = request.environment.called_as.as_str();
     let config = &request.config;
     let is_weir = called_as == "weir";
@@ -124,31 +129,32 @@ fn select(request: &Request) -> Result<(&'static Bundled, Role), Failure> {
             config.ipam_kind.as_deref().unwrap_or_default()
         )));
     }
-    let Some(bundled) = catalog::find(name) else {
-        let known: Vec<&str> = catalog::names().collect();
+    let paths = &request.environment.paths;
+    let Some(plugin) = catalog::find(paths, name)? else {
+        let known = catalog::names(paths)?;
         return Err(Failure::config(format!("key \"type\": no component for plugin type {name:?}"))
             .details(format!("this weir serves {}", known.join(", "))));
     };
-    let role = if bundled.is_interface_plugin && is_kind { Role::Interface } else { Role::Ipam };
-    Ok((bundled, role))
+    let role = if plugin.is_interface_plugin && is_kind { Role::Interface } else { Role::Ipam };
+    Ok((plugin, role))
 }
 
-type Selected = Result<(&'static Bundled, Role), Failure>;
+type Selected = Result<(Plugin, Role), Failure>;
 
 /// Runs the component for the call's command.
 fn run(call: &Rc<Call>, selected: Selected) -> Result<Option<CniResult>, Failure> {
-    let (bundled, role) = selected?;
+    let (plugin, role) = selected?;
     let command = call.request.environment.command;
     let (engine, _deadline) = start_engine(call)?;
     match role {
-        Role::Interface => InterfacePlugin::start(engine, bundled, call)?.run(command),
+        Role::Interface => InterfacePlugin::start(engine, &plugin, call)?.run(command),
         Role::Ipam => {
-            let result = IpamPlugin::start(engine, bundled, call)?.run(command)?;
+            let result = IpamPlugin::start(engine, &plugin, call)?.run(command)?;
             let read = |result| {
                 capability::ipam_result(result).map_err(|reason| {
                     Failure::new(
                         code::TRAPPED,
-                        format!("plugin {} returned an unusable result: {reason}", bundled.name),
+                        format!("plugin {} returned an unusable result: {reason}", plugin.name),
                     )
                 })
             };
@@ -225,7 +231,9 @@ fn del(call: &Rc<Call>, selected: Selected) -> Result<(), Failure> {
     let Some(mut journal) = call.journal.borrow_mut().take() else {
         return match ran {
             // Nothing of it is left that the component could take away.
-            Err(failure) if call.request.config.kind.is_some() && !serves(&call.key.plugin) => {
+            Err(failure)
+                if call.request.config.kind.is_some() && !is_served(call.node.paths(), &call.key.plugin) =>
+            {
                 eprintln!(
                     "weir: {failure}; nothing is known of this attachment, so there is nothing to undo"
                 );

@@ -24,6 +24,11 @@ impl Paths {
         Self { state: directory.join("state"), leases: directory.join("leases") }
     }
 
+    /// Everything that weir keeps.
+    pub(crate) fn state(&self) -> &Path {
+        &self.state
+    }
+
     /// The journal: one file per attachment and plugin.
     pub(crate) fn attachments(&self) -> PathBuf {
         self.state.join("attachments")

@@ -7,7 +7,7 @@ use wasmtime::component::Resource;
 
 use crate::call::Call;
 use crate::capability::{AttachmentHandle, NetworkHandle, cni_result, failure};
-use crate::catalog::Bundled;
+use crate::catalog::Plugin;
 use crate::failure::{Failure, code};
 use crate::request::Command;
 use crate::result::CniResult;
@@ -27,10 +27,10 @@ pub(crate) struct IpamPlugin {
     guest: ipam::Guest,
 }
 
-fn broken(bundled: &Bundled, error: &wasmtime::Error) -> Failure {
+fn broken(plugin: &Plugin, error: &wasmtime::Error) -> Failure {
     Failure::new(
         code::COMPONENT,
-        format!("the component of plugin type {} lacks an export: {error:#}", bundled.name),
+        format!("the component of plugin type {} lacks an export: {error:#}", plugin.name),
     )
 }
 
@@ -45,15 +45,11 @@ macro_rules! ask {
 
 impl InterfacePlugin {
     /// Instantiates the component.
-    pub(crate) fn start(
-        engine: &Engine,
-        bundled: &'static Bundled,
-        call: &Rc<Call>,
-    ) -> Result<Self, Failure> {
-        let mut sandbox = Sandbox::start(engine, bundled, call)?;
+    pub(crate) fn start(engine: &Engine, plugin: &Plugin, call: &Rc<Call>) -> Result<Self, Failure> {
+        let mut sandbox = Sandbox::start(engine, plugin, call)?;
         let guest = plugin::GuestIndices::new(&sandbox.instance.instance_pre(&sandbox.store))
             .and_then(|indices| indices.load(&mut sandbox.store, &sandbox.instance))
-            .map_err(|error| broken(bundled, &error))?;
+            .map_err(|error| broken(plugin, &error))?;
         Ok(Self { sandbox, guest })
     }
 
@@ -89,21 +85,17 @@ impl InterfacePlugin {
 
 impl IpamPlugin {
     /// Instantiates the component.
-    pub(crate) fn start(
-        engine: &Engine,
-        bundled: &'static Bundled,
-        call: &Rc<Call>,
-    ) -> Result<Self, Failure> {
-        if !bundled.is_ipam_plugin {
+    pub(crate) fn start(engine: &Engine, plugin: &Plugin, call: &Rc<Call>) -> Result<Self, Failure> {
+        if !plugin.is_ipam_plugin {
             return Err(Failure::config(format!(
                 "key \"ipam.type\": plugin {:?} makes interfaces, it does not hand out addresses",
-                bundled.name
+                plugin.name
             )));
         }
-        let mut sandbox = Sandbox::start(engine, bundled, call)?;
+        let mut sandbox = Sandbox::start(engine, plugin, call)?;
         let guest = ipam::GuestIndices::new(&sandbox.instance.instance_pre(&sandbox.store))
             .and_then(|indices| indices.load(&mut sandbox.store, &sandbox.instance))
-            .map_err(|error| broken(bundled, &error))?;
+            .map_err(|error| broken(plugin, &error))?;
         Ok(Self { sandbox, guest })
     }
 

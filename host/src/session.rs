@@ -7,7 +7,7 @@ use wasmtime::component::{Component, HasSelf, Instance, Linker, ResourceTable};
 use wasmtime::{Engine, Store, StoreLimits, StoreLimitsBuilder, Trap};
 
 use crate::call::{Call, Stop};
-use crate::catalog::Bundled;
+use crate::catalog::{Origin, Plugin};
 use crate::engine::{HANDLE_LIMIT, MEMORY_LIMIT};
 use crate::failure::{Failure, code};
 use crate::{aot, wit};
@@ -34,21 +34,17 @@ pub(crate) struct Sandbox {
 
 impl Sandbox {
     /// Loads and instantiates a component with exactly what it is granted.
-    pub(crate) fn start(
-        engine: &Engine,
-        bundled: &'static Bundled,
-        call: &Rc<Call>,
-    ) -> Result<Self, Failure> {
-        let component = aot::load(engine, bundled)?;
+    pub(crate) fn start(engine: &Engine, plugin: &Plugin, call: &Rc<Call>) -> Result<Self, Failure> {
+        let component = aot::load(engine, plugin)?;
         let mut linker = Linker::new(engine);
-        link(&mut linker, engine, &component, bundled)?;
+        link(&mut linker, engine, &component, plugin)?;
         let mut table = ResourceTable::new();
         table.set_max_capacity(HANDLE_LIMIT);
         let session = Session {
             call: Rc::clone(call),
             engine: engine.clone(),
             table,
-            plugin: bundled.name,
+            plugin: plugin.name,
             log_left: LOG_LIMIT,
             limits: StoreLimitsBuilder::new()
                 .memory_size(MEMORY_LIMIT)
@@ -65,8 +61,8 @@ impl Sandbox {
         store.set_epoch_deadline(1);
         let instance = linker
             .instantiate(&mut store, &component)
-            .map_err(|error| failure_of(&error, bundled.name, call))?;
-        Ok(Self { store, instance, plugin: bundled.name })
+            .map_err(|error| failure_of(&error, plugin.name, call))?;
+        Ok(Self { store, instance, plugin: plugin.name })
     }
 
     /// Maps the way in which the component ended to a failure.
@@ -101,21 +97,25 @@ fn link(
     linker: &mut Linker<Session>,
     engine: &Engine,
     component: &Component,
-    bundled: &Bundled,
+    plugin: &Plugin,
 ) -> Result<(), Failure> {
+    let grants = match plugin.origin {
+        Origin::Bundled { grants } => grants,
+        Origin::Installed => &[],
+    };
     let imports = imports(engine, component);
     let denied: Vec<&str> =
-        imports.iter().map(String::as_str).filter(|import| !is_granted(bundled.grants, import)).collect();
+        imports.iter().map(String::as_str).filter(|import| !is_granted(grants, import)).collect();
     if !denied.is_empty() {
         return Err(Failure::new(
             code::DENIED,
-            format!("plugin {} wants to use {}, which it is not granted", bundled.name, denied.join(", ")),
+            format!("plugin {} wants to use {}, which it is not granted", plugin.name, denied.join(", ")),
         ));
     }
     for import in &imports {
         let name = import.split_once('@').map_or(import.as_str(), |(name, _)| name);
         link_interface(linker, name).map_err(|error| {
-            Failure::new(code::COMPONENT, format!("link {import} for plugin {}: {error:#}", bundled.name))
+            Failure::new(code::COMPONENT, format!("link {import} for plugin {}: {error:#}", plugin.name))
         })?;
     }
     Ok(())

@@ -54,9 +54,13 @@ impl Session {
             let failure = Failure::config("network configuration: key \"ipam.type\" is required");
             return Ok(Err(values::cni_error(failure)));
         };
-        let Some(bundled) = catalog::find(&kind) else { return self.ask_program(&kind, command) };
+        let plugin = match catalog::find(self.call.node.paths(), &kind) {
+            Ok(Some(plugin)) => plugin,
+            Ok(None) => return self.ask_program(&kind, command),
+            Err(failure) => return Ok(Err(values::cni_error(failure))),
+        };
         let answer =
-            IpamPlugin::start(&self.engine, bundled, &self.call).and_then(|mut plugin| plugin.run(command));
+            IpamPlugin::start(&self.engine, &plugin, &self.call).and_then(|mut plugin| plugin.run(command));
         match answer {
             Ok(result) => Ok(Ok(result)),
             // What ends the whole call ends the asking plugin too.
