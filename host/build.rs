@@ -7,11 +7,13 @@
 use std::env;
 use std::fmt::Write as _;
 use std::fs;
+use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
@@ -64,6 +66,11 @@ fn main() -> Result<()> {
         table.push_str(&entry);
     }
     table.push_str("];\n");
+    writeln!(
+        table,
+        "/// Identifies the engine: code that was compiled for another one does not run.\npub(crate) const COMPILED_FOR: &str = {:?};",
+        engine_key(&engine)
+    )?;
     fs::write(out.join("bundled.rs"), table)?;
     Ok(())
 }
@@ -153,7 +160,9 @@ fn cargo(root: &Path) -> Result<Command> {
 /// Compiles a plugin and returns its line of the catalog.
 fn compile(engine: &Engine, plugin: &Plugin, module: &Path, out: &Path) -> Result<String> {
     let module = fs::read(module).with_context(|| format!("read {}", module.display()))?;
-    let component = Component::new(engine, weir_pack::componentize(&module)?)?;
+    let bytes = weir_pack::componentize(&module)?;
+    let digest = format!("sha256:{:x}", Sha256::digest(&bytes));
+    let component = Component::new(engine, bytes)?;
     let exports: Vec<String> =
         component.component_type().exports(engine).map(|(name, _)| name.to_owned()).collect();
     let has = |interface: &str| exports.iter().any(|export| export.starts_with(interface));
@@ -162,11 +171,28 @@ fn compile(engine: &Engine, plugin: &Plugin, module: &Path, out: &Path) -> Resul
     let mut entry = String::new();
     writeln!(
         entry,
-        "    Bundled {{ name: {:?}, code: &PageAligned(*include_bytes!({code:?})).0, is_interface_plugin: {}, is_ipam_plugin: {}, grants: &{:?} }},",
+        "    Bundled {{ name: {:?}, digest: {digest:?}, code: &PageAligned(*include_bytes!({code:?})).0, is_interface_plugin: {}, is_ipam_plugin: {}, grants: &{:?} }},",
         plugin.kind,
         has("weir:plugin/plugin@"),
         has("weir:plugin/ipam@"),
         plugin.grants
     )?;
     Ok(entry)
+}
+
+/// What tells engines apart that cannot run each other's code.
+fn engine_key(engine: &Engine) -> String {
+    struct Digesting(Sha256);
+    impl Hasher for Digesting {
+        fn write(&mut self, bytes: &[u8]) {
+            self.0.update(bytes);
+        }
+
+        fn finish(&self) -> u64 {
+            0
+        }
+    }
+    let mut hasher = Digesting(Sha256::new());
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    format!("{:x}", hasher.0.finalize())[..16].to_owned()
 }

@@ -8,7 +8,7 @@ use nix::sys::mman::{ProtFlags, mprotect};
 use wasmtime::component::Component;
 use wasmtime::{CustomCodeMemory, Engine};
 
-use crate::catalog::Bundled;
+use crate::catalog::{Code, Plugin};
 use crate::failure::{Failure, code};
 
 /// The size of a page on every machine that weir is built for.
@@ -43,18 +43,31 @@ impl CustomCodeMemory for InPlace {
     }
 }
 
-/// Loads a bundled component.
+/// Loads a component.
 #[expect(clippy::disallowed_methods, reason = "the one place that loads compiled code")]
-pub(crate) fn load(engine: &Engine, bundled: &Bundled) -> Result<Component, Failure> {
-    // SAFETY: the bytes were compiled by this crate's build script and are part
-    // of this executable: they stay for ever and never change, and nobody who
-    // could not replace the executable itself can replace them.
-    let component = unsafe { Component::deserialize_raw(engine, NonNull::from(bundled.code)) };
+pub(crate) fn load(engine: &Engine, plugin: &Plugin) -> Result<Component, Failure> {
+    let (component, advice) = match &plugin.code {
+        Code::Embedded(code) => {
+            // SAFETY: the bytes were compiled by this crate's build script and
+            // are part of this executable: they stay for ever and never change,
+            // and nobody who could not replace the executable itself can
+            // replace them.
+            let component = unsafe { Component::deserialize_raw(engine, NonNull::from(*code)) };
+            (component, "this build of weir is broken; install it anew")
+        }
+        Code::Stored(compiled) => {
+            let code = compiled.read()?;
+            // SAFETY: the bytes are this process's own copy, which nobody else
+            // can change, and they have the digest of what weir's compiler
+            // made of the component. It stands in a record that, as the
+            // compiled file, only the user that weir runs as can have written:
+            // the store has checked owner and mode of what it opened.
+            let component = unsafe { Component::deserialize(engine, code) };
+            (component, "run \"weir plugin refresh\", which compiles it anew")
+        }
+    };
     component.map_err(|error| {
-        Failure::new(
-            code::COMPONENT,
-            format!("load the component of plugin type {}: {error:#}", bundled.name),
-        )
-        .details("this build of weir is broken; install it anew")
+        Failure::new(code::COMPONENT, format!("load the component of plugin type {}: {error:#}", plugin.name))
+            .details(advice)
     })
 }

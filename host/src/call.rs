@@ -3,22 +3,26 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::fs::File;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::audit::{Audit, Outcome, Record};
 use crate::failure::{Failure, code};
-use crate::journal::{self, Inverse, Journal, Key, Undone};
+use crate::guest::Guest;
+use crate::journal::{self, Inverse, Journal, Key, Undone, census};
 use crate::leases::LeaseError;
 use crate::netlink::NetlinkError;
 use crate::node::Node;
+use crate::policy::Policy;
 use crate::request::{Command, Request};
 use crate::trace::Operation;
 
 /// How long a call waits for another one for the same attachment.
 pub(crate) const JOURNAL_LOCK_WAIT: Duration = Duration::from_secs(10);
 
-/// More changes than this are no attachment but a runaway plugin.
+/// More changes than this are no attachment but a runaway plugin; a policy may
+/// allow fewer. What is refused counts too.
 const CHANGE_LIMIT: u32 = 4096;
 
 /// A call.
@@ -29,8 +33,15 @@ pub(crate) struct Call {
     pub(crate) key: Key,
     /// None where nothing may be changed (CHECK, STATUS), and during GC.
     pub(crate) journal: RefCell<Option<Journal>>,
+    /// Held while leases are counted and taken.
+    census: RefCell<Option<File>>,
     pub(crate) audit: Audit,
-    deadline: Instant,
+    /// What plugins may do.
+    pub(crate) policy: Policy,
+    deadline: Cell<Instant>,
+    /// Why it is earlier than the runtime's, if it is.
+    time_limit: Cell<Option<Duration>>,
+    /// All changes, of all plugins.
     changes: Cell<u32>,
     sandboxes: Cell<u32>,
 }
@@ -87,14 +98,23 @@ impl Certainty for LeaseError {
 pub(crate) type Served<T> = wasmtime::Result<T>;
 
 impl Call {
-    pub(crate) fn new(request: Request, node: Node, key: Key, audit: Audit, deadline: Instant) -> Rc<Self> {
+    pub(crate) fn new(
+        request: Request,
+        node: Node,
+        key: Key,
+        (policy, audit): (Policy, Audit),
+        deadline: Instant,
+    ) -> Rc<Self> {
         Rc::new(Self {
             request,
             node,
             key,
             journal: RefCell::new(None),
+            census: RefCell::new(None),
             audit,
-            deadline,
+            policy,
+            deadline: Cell::new(deadline),
+            time_limit: Cell::new(None),
             changes: Cell::new(0),
             sandboxes: Cell::new(0),
         })
@@ -102,7 +122,42 @@ impl Call {
 
     /// The time that is left.
     pub(crate) fn remaining(&self) -> Duration {
-        self.deadline.saturating_duration_since(Instant::now())
+        self.deadline.get().saturating_duration_since(Instant::now())
+    }
+
+    /// Gives a plugin less time than the call has. Returns what
+    /// [`Self::give_back_time`] takes.
+    pub(crate) fn limit_time(&self, limit: Duration) -> Option<(Instant, Option<Duration>)> {
+        let (before, end) = (self.deadline.get(), Instant::now() + limit);
+        if end >= before {
+            return None;
+        }
+        self.deadline.set(end);
+        self.node.extend(end);
+        Some((before, self.time_limit.replace(Some(limit))))
+    }
+
+    /// Gives the call the time again that a plugin could not have.
+    pub(crate) fn give_back_time(&self, (deadline, limit): (Instant, Option<Duration>)) {
+        self.deadline.set(deadline);
+        self.node.extend(deadline);
+        self.time_limit.set(limit);
+    }
+
+    /// Counts the leases of the container's tenant. No other call counts them
+    /// until this one is over.
+    pub(crate) fn leases_of_tenant(&self) -> Result<u32, Failure> {
+        let directory = self.node.paths().attachments();
+        let mut census = self.census.borrow_mut();
+        if census.is_none() {
+            *census = Some(census::lock(&directory, JOURNAL_LOCK_WAIT.min(self.remaining()))?);
+        }
+        census::leases(&directory, &self.key.network, self.tenant())
+    }
+
+    /// For whom the container runs, if the runtime says so.
+    pub(crate) fn tenant(&self) -> Option<&str> {
+        self.request.environment.tenant()
     }
 
     /// Counts a sandbox that has ended.
@@ -122,6 +177,16 @@ impl Call {
     }
 
     pub(crate) fn out_of_time(&self) -> Failure {
+        if let Some(limit) = self.time_limit.get() {
+            return Failure::new(
+                code::DEADLINE,
+                format!(
+                    "the plugin did not finish {} within the {limit:?} that the policy gives it",
+                    self.request.environment.command.as_str()
+                ),
+            )
+            .details("key \"limits.time\" of the policy's rules sets another limit");
+        }
         Failure::new(
             code::DEADLINE,
             format!(
@@ -139,15 +204,15 @@ impl Call {
     /// with a link that this attachment made, and for removals.
     pub(crate) fn change<T, E: fmt::Display + Certainty>(
         &self,
-        plugin: &str,
+        guest: &Guest,
         operation: &'static str,
         object: impl Into<String>,
         inverse: Option<Inverse>,
         work: impl FnOnce() -> Result<T, E>,
     ) -> Served<Result<T, E>> {
         let started = Instant::now();
-        let result = self.make(plugin, inverse, work)?;
-        self.note(plugin, operation, object.into(), &result, started);
+        let result = self.make(guest, inverse, work)?;
+        self.note(guest, operation, object.into(), &result, started);
         Ok(result)
     }
 
@@ -155,20 +220,15 @@ impl Call {
     /// notes it.
     pub(crate) fn make<T, E: Certainty>(
         &self,
-        plugin: &str,
+        guest: &Guest,
         inverse: Option<Inverse>,
         work: impl FnOnce() -> Result<T, E>,
     ) -> Served<Result<T, E>> {
         self.check_time()?;
-        let count = self.changes.get() + 1;
-        self.changes.set(count);
-        if count > CHANGE_LIMIT {
-            return Err(Stop(Failure::new(
-                code::LIMIT,
-                format!("plugin {plugin} made more than {CHANGE_LIMIT} changes in one call"),
-            ))
-            .into());
-        }
+        count_change(guest)?;
+        self.changes.set(self.changes.get() + 1);
+        #[cfg(debug_assertions)]
+        let count = self.changes.get();
         let recorded = self.record(inverse)?;
         #[cfg(debug_assertions)]
         self.disturb(crate::request::Moment::Before, count)?;
@@ -182,6 +242,28 @@ impl Call {
         #[cfg(debug_assertions)]
         self.disturb(crate::request::Moment::After, count)?;
         Ok(result)
+    }
+
+    /// Notes that a plugin was refused something.
+    pub(crate) fn refuse(&self, guest: &Guest, operation: &str, object: &str, reason: &str) -> Served<()> {
+        self.audit.add(Record {
+            plugin: &guest.name,
+            digest: &guest.digest,
+            operation,
+            object,
+            outcome: Outcome::Denied(reason),
+            duration: Duration::ZERO,
+        });
+        if let Some(trace) = &self.request.environment.trace {
+            trace.add(Operation {
+                plugin: guest.name.clone(),
+                operation: operation.to_owned(),
+                object: object.to_owned(),
+                refusal: Some(reason.to_owned()),
+                time: Duration::ZERO,
+            });
+        }
+        count_change(guest)
     }
 
     /// Writes the way back of a change into the journal.
@@ -238,7 +320,7 @@ impl Call {
     /// trace.
     pub(crate) fn note<T, E: fmt::Display + Certainty>(
         &self,
-        plugin: &str,
+        guest: &Guest,
         operation: &str,
         object: String,
         result: &Result<T, E>,
@@ -251,10 +333,11 @@ impl Call {
             (_, Some(reason)) => Outcome::Failed(reason),
             _ => Outcome::Done,
         };
-        self.audit.add(Record { plugin, digest: "", operation, object: &object, outcome, duration });
+        let (plugin, digest) = (guest.name.as_str(), guest.digest.as_str());
+        self.audit.add(Record { plugin, digest, operation, object: &object, outcome, duration });
         let Some(trace) = &self.request.environment.trace else { return };
         trace.add(Operation {
-            plugin: plugin.to_owned(),
+            plugin: guest.name.clone(),
             operation: operation.to_owned(),
             object,
             refusal: reason,
@@ -281,4 +364,14 @@ impl Call {
             }
         }
     }
+}
+
+/// Ends a plugin that wants to make too many changes.
+fn count_change(guest: &Guest) -> Served<()> {
+    let limit = guest.permit.limits().changes.unwrap_or(CHANGE_LIMIT).min(CHANGE_LIMIT);
+    if guest.count_change() <= limit {
+        return Ok(());
+    }
+    let message = format!("plugin {} made more than {limit} changes in one call", guest.name);
+    Err(Stop(Failure::new(code::LIMIT, message)).into())
 }

@@ -11,6 +11,7 @@ pub(crate) mod leases;
 pub(crate) mod links;
 mod masquerade;
 pub(crate) mod namespaces;
+mod permission;
 pub(crate) mod request;
 mod routes;
 mod sysctls;

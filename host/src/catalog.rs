@@ -1,32 +1,109 @@
-//! Which component serves a plugin type.
+//! Which component serves a plugin type: one that came with weir, or one that
+//! the operator installed.
+
+mod digest;
+mod directory;
+mod record;
+mod store;
+
+use std::borrow::Cow;
 
 use crate::aot::PageAligned;
+use crate::failure::Failure;
+use crate::paths::Paths;
 
-/// A component that comes with weir: compiled ahead of time, embedded.
-pub(crate) struct Bundled {
+pub(crate) use digest::Digest;
+pub(crate) use record::{Description, Record};
+pub(crate) use store::{Compiled, Store, StoreError};
+
+/// A component that serves a plugin type.
+#[derive(Debug)]
+pub(crate) struct Plugin {
     /// The plugin type.
     pub(crate) name: &'static str,
-    /// Compiled code, made by this build.
-    pub(crate) code: &'static [u8],
+    /// The component's digest, as `sha256:…`.
+    pub(crate) digest: Cow<'static, str>,
+    /// Where it comes from.
+    pub(crate) origin: Origin,
     /// Whether it makes interfaces.
     pub(crate) is_interface_plugin: bool,
     /// Whether it hands out addresses.
     pub(crate) is_ipam_plugin: bool,
-    /// The interfaces that it may import. They stand in the plugin's
-    /// `Cargo.toml`, under `package.metadata.weir`.
-    pub(crate) grants: &'static [&'static str],
+    /// Its compiled code.
+    pub(crate) code: Code,
+}
+
+/// Where a component comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// It is part of weir.
+    Bundled {
+        /// The interfaces that it may import. They stand in the plugin's
+        /// `Cargo.toml`, under `package.metadata.weir`.
+        grants: &'static [&'static str],
+    },
+    /// The operator installed it.
+    Installed,
+}
+
+/// Compiled code.
+#[derive(Debug)]
+pub(crate) enum Code {
+    /// It is part of the executable.
+    Embedded(&'static [u8]),
+    /// It is in the store.
+    Stored(Compiled),
+}
+
+/// A component that comes with weir: compiled ahead of time, embedded.
+struct Bundled {
+    name: &'static str,
+    digest: &'static str,
+    code: &'static [u8],
+    is_interface_plugin: bool,
+    is_ipam_plugin: bool,
+    grants: &'static [&'static str],
 }
 
 include!(concat!(env!("OUT_DIR"), "/bundled.rs"));
 
-/// Finds the component of a plugin type.
-pub(crate) fn find(name: &str) -> Option<&'static Bundled> {
-    BUNDLED.iter().find(|bundled| bundled.name == name)
+impl Bundled {
+    fn plugin(&self) -> Plugin {
+        Plugin {
+            name: self.name,
+            digest: Cow::Borrowed(self.digest),
+            origin: Origin::Bundled { grants: self.grants },
+            is_interface_plugin: self.is_interface_plugin,
+            is_ipam_plugin: self.is_ipam_plugin,
+            code: Code::Embedded(self.code),
+        }
+    }
 }
 
-/// All types that weir serves.
-pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+/// Finds the component of a plugin type. What comes with weir is found without
+/// a look at the file system.
+pub(crate) fn find(paths: &Paths, kind: &str) -> Result<Option<Plugin>, Failure> {
+    if let Some(bundled) = BUNDLED.iter().find(|bundled| bundled.name == kind) {
+        return Ok(Some(bundled.plugin()));
+    }
+    Ok(store::find(paths, kind)?)
+}
+
+/// Whether the component of a type comes with weir.
+pub(crate) fn is_bundled(kind: &str) -> bool {
+    BUNDLED.iter().any(|bundled| bundled.name == kind)
+}
+
+/// The types of the components that come with weir.
+pub(crate) fn bundled_names() -> impl Iterator<Item = &'static str> {
     BUNDLED.iter().map(|bundled| bundled.name)
+}
+
+/// All types that weir serves on this node.
+pub(crate) fn names(paths: &Paths) -> Result<Vec<String>, Failure> {
+    let mut names: Vec<String> = bundled_names().map(str::to_owned).collect();
+    names.extend(store::types(paths)?);
+    Ok(names)
 }
 
 #[cfg(test)]
@@ -37,7 +114,7 @@ mod tests {
     fn every_bundled_component_loads_and_imports_only_what_it_is_granted() {
         let engine = crate::engine::engine().unwrap();
         for bundled in BUNDLED {
-            let component = crate::aot::load(engine, bundled).unwrap();
+            let component = crate::aot::load(engine, &bundled.plugin()).unwrap();
             let imports: Vec<String> = crate::session::imports(engine, &component);
             for import in &imports {
                 assert!(!import.starts_with("wasi:"), "{} imports {import}", bundled.name);
@@ -55,5 +132,14 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn bundled_components_are_told_apart_by_their_digests() {
+        let mut digests: Vec<&str> = BUNDLED.iter().map(|bundled| bundled.digest).collect();
+        assert!(digests.iter().all(|digest| Digest::parse(digest).is_some()), "{digests:?}");
+        digests.sort_unstable();
+        digests.dedup();
+        assert_eq!(digests.len(), BUNDLED.len());
     }
 }

@@ -20,20 +20,20 @@ use std::time::Instant;
 use crate::audit::{Outcome, Record};
 use crate::boot;
 use crate::call::Call;
+use crate::catalog::Plugin;
 use crate::failure::Failure;
 use capabilities::Capabilities;
 use files::Files;
 use needs::Needs;
 
 /// Confines the process to what is left to do of a call: running a component
-/// with these grants (none: it is not known what it may use) and taking back
-/// what the journal holds.
+/// and taking back what the journal holds.
 ///
 /// Where a native program may have to be executed, which needs more than weir
 /// does, only capabilities are given up: the program gets them back.
-pub(crate) fn confine(call: &Call, grants: Option<&[&str]>) -> Result<(), Failure> {
+pub(crate) fn confine(call: &Call, plugin: &Plugin) -> Result<(), Failure> {
     let started = Instant::now();
-    let needs = Needs::of(call, grants);
+    let needs = Needs::of(call, plugin);
     let container = if needs.container { call.node.container()? } else { None };
     // Read later on otherwise, when the file cannot be opened any more.
     boot::id();

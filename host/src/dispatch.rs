@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use wasmtime::Engine;
 
-use crate::audit::{Audit, AuditSettings, Who};
+use crate::audit::{Audit, Who};
 use crate::call::{Call, JOURNAL_LOCK_WAIT};
 use crate::capability;
-use crate::catalog::{self, Bundled};
+use crate::catalog::{self, Plugin};
 use crate::confine;
 use crate::engine::{self, Deadline};
 use crate::failure::{Failure, code};
@@ -17,23 +17,22 @@ use crate::gc;
 use crate::journal::{Header, Journal, Key};
 use crate::netns::{NetnsError, NetnsFile};
 use crate::node::Node;
-use crate::request::{Command, Request};
+use crate::paths::Paths;
+use crate::policy::Policy;
+use crate::request::{Command, Request, state_paths};
 use crate::result::CniResult;
-use crate::role::{InterfacePlugin, IpamPlugin};
+use crate::role::{InterfacePlugin, IpamPlugin, Role};
 
 /// Time that cleaning up has of its own, when the call's has run out.
 const CLEAN_UP_TIME: Duration = Duration::from_secs(15);
 
-/// In which role a component is called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Role {
-    Interface,
-    Ipam,
+/// Whether there is a component for a plugin type, be it a broken one.
+pub fn serves(kind: &str) -> bool {
+    is_served(&state_paths(), kind)
 }
 
-/// Whether there is a component for a plugin type.
-pub fn serves(kind: &str) -> bool {
-    catalog::find(kind).is_some()
+fn is_served(paths: &Paths, kind: &str) -> bool {
+    !matches!(catalog::find(paths, kind), Ok(None))
 }
 
 /// Serves a call. There is a result for ADD only.
@@ -43,7 +42,9 @@ pub fn serves(kind: &str) -> bool {
 pub fn serve<T>(request: Request, answer: impl FnOnce(Result<Option<Value>, Failure>) -> T) -> T {
     match prepare(request) {
         Ok(Prepared { call, netns_inode, selected }) => {
-            let answered = answer(carry_out(&call, netns_inode, selected));
+            let result = carry_out(&call, netns_inode, selected);
+            call.audit.flush();
+            let answered = answer(result);
             // Sandboxes may have been left as they are, and the call with them.
             drop(call.journal.borrow_mut().take());
             answered
@@ -63,10 +64,15 @@ fn prepare(request: Request) -> Result<Prepared, Failure> {
     let deadline = Instant::now() + request.environment.budget;
     let command = request.environment.command;
     let container = container_netns(&request)?;
-    let selected = select(&request);
+    let paths = &request.environment.paths;
+    let (policy, selected) = match Policy::load(paths.policy(), &paths.policy_cache()) {
+        Ok(policy) => (policy, select(&request)),
+        Err(error) => (Policy::default(), Err(error.into())),
+    };
     let plugin = match &selected {
-        Ok((bundled, _)) => bundled.name.to_owned(),
-        // DEL and GC work from the journal when the component is missing.
+        Ok((plugin, _)) => plugin.name.to_owned(),
+        // DEL and GC work from the journal when the component is missing, or
+        // the policy is broken.
         Err(failure) if !matches!(command, Command::Del | Command::Gc) => return Err(failure.clone()),
         Err(_) => request.config.kind.clone().unwrap_or_else(|| request.environment.called_as.clone()),
     };
@@ -79,8 +85,8 @@ fn prepare(request: Request) -> Result<Prepared, Failure> {
     let netns_inode = container.as_ref().and_then(NetnsFile::inode);
     let node = Node::new(container, request.environment.paths.clone(), deadline);
     refuse_own_netns(&request, &node)?;
-    let audit = Audit::open(&AuditSettings::default(), &request.environment.paths, who(&request))?;
-    Ok(Prepared { call: Call::new(request, node, key, audit, deadline), netns_inode, selected })
+    let audit = Audit::open(policy.audit(), &request.environment.paths, who(&request))?;
+    Ok(Prepared { call: Call::new(request, node, key, (policy, audit), deadline), netns_inode, selected })
 }
 
 fn carry_out(
@@ -100,13 +106,12 @@ fn carry_out(
 /// Whom the records of the audit log concern.
 fn who(request: &Request) -> Who {
     let environment = &request.environment;
-    let tenant = environment.args.iter().find(|(key, _)| key == "K8S_POD_NAMESPACE");
     Who {
         command: environment.command.as_str(),
         network: request.config.name.clone(),
         container_id: environment.container_id.clone(),
         ifname: environment.ifname.clone(),
-        tenant: tenant.map(|(_, value)| value.clone()),
+        tenant: environment.tenant().map(str::to_owned),
     }
 }
 
@@ -146,7 +151,7 @@ fn refuse_own_netns(request: &Request, node: &Node) -> Result<(), Failure> {
 
 /// Finds the component by the name that weir was called by and the types in
 /// the configuration.
-fn select(request: &Request) -> Result<(&'static Bundled, Role), Failure> {
+fn select(request: &Request) -> Result<(Plugin, Role), Failure> {
     let called_as = request.environment.called_as.as_str();
     let config = &request.config;
     let is_weir = called_as == "weir";
@@ -168,34 +173,35 @@ fn select(request: &Request) -> Result<(&'static Bundled, Role), Failure> {
             config.ipam_kind.as_deref().unwrap_or_default()
         )));
     }
-    let Some(bundled) = catalog::find(name) else {
-        let known: Vec<&str> = catalog::names().collect();
+    let paths = &request.environment.paths;
+    let Some(plugin) = catalog::find(paths, name)? else {
+        let known = catalog::names(paths)?;
         return Err(Failure::config(format!("key \"type\": no component for plugin type {name:?}"))
             .details(format!("this weir serves {}", known.join(", "))));
     };
-    let role = if bundled.is_interface_plugin && is_kind { Role::Interface } else { Role::Ipam };
-    Ok((bundled, role))
+    let role = if plugin.is_interface_plugin && is_kind { Role::Interface } else { Role::Ipam };
+    Ok((plugin, role))
 }
 
-type Selected = Result<(&'static Bundled, Role), Failure>;
+type Selected = Result<(Plugin, Role), Failure>;
 
 /// Runs the component for the call's command.
 fn run(call: &Rc<Call>, selected: Selected) -> Result<Option<CniResult>, Failure> {
-    let (bundled, role) = selected?;
+    let (plugin, role) = selected?;
     let command = call.request.environment.command;
     let (engine, _deadline) = start_engine(call)?;
     if call.request.environment.is_alone {
-        confine::confine(call, Some(bundled.grants))?;
+        confine::confine(call, &plugin)?;
     }
     match role {
-        Role::Interface => InterfacePlugin::start(engine, bundled, call)?.run(command),
+        Role::Interface => InterfacePlugin::start(engine, &plugin, call)?.run(command),
         Role::Ipam => {
-            let result = IpamPlugin::start(engine, bundled, call)?.run(command)?;
+            let result = IpamPlugin::start(engine, &plugin, call)?.run(command)?;
             let read = |result| {
                 capability::ipam_result(result).map_err(|reason| {
                     Failure::new(
                         code::TRAPPED,
-                        format!("plugin {} returned an unusable result: {reason}", bundled.name),
+                        format!("plugin {} returned an unusable result: {reason}", plugin.name),
                     )
                 })
             };
@@ -217,6 +223,7 @@ fn add(call: &Rc<Call>, netns_inode: Option<u64>, selected: Selected) -> Result<
     let header = || {
         let netns = request.environment.netns.clone();
         Header::new(call.key.clone(), netns, netns_inode, request.config.text.clone())
+            .of_tenant(call.tenant())
     };
     let mut journal = Journal::begin(&request.environment.paths.attachments(), header(), JOURNAL_LOCK_WAIT)?;
     if journal.is_interrupted() {
@@ -272,7 +279,9 @@ fn del(call: &Rc<Call>, selected: Selected) -> Result<(), Failure> {
     let Some(mut journal) = call.journal.borrow_mut().take() else {
         return match ran {
             // Nothing of it is left that the component could take away.
-            Err(failure) if call.request.config.kind.is_some() && !serves(&call.key.plugin) => {
+            Err(failure)
+                if call.request.config.kind.is_some() && !is_served(call.node.paths(), &call.key.plugin) =>
+            {
                 eprintln!(
                     "weir: {failure}; nothing is known of this attachment, so there is nothing to undo"
                 );

@@ -6,6 +6,7 @@
 //! flushed to disk: all but the leases lives in the kernel's memory and goes
 //! with it, and leases are found by their owner.
 
+pub(crate) mod census;
 mod entry;
 mod file;
 mod undo;

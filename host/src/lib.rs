@@ -20,6 +20,7 @@ mod engine;
 mod failure;
 mod firewall;
 mod gc;
+mod guest;
 mod journal;
 mod leases;
 mod netlink;

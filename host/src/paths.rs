@@ -39,6 +39,11 @@ impl Paths {
         }
     }
 
+    /// Everything that weir keeps.
+    pub(crate) fn state(&self) -> &Path {
+        &self.state
+    }
+
     /// The journal: one file per attachment and plugin.
     pub(crate) fn attachments(&self) -> PathBuf {
         self.state.join("attachments")

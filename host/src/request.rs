@@ -9,7 +9,7 @@ mod fault;
 
 pub use config::{AttachmentId, Config};
 pub use environment::{Command, Environment};
-pub(crate) use environment::{NAME_LIMIT, state_paths};
+pub(crate) use environment::{NAME_LIMIT, is_identifier, state_paths};
 #[cfg(debug_assertions)]
 pub(crate) use fault::{Fault, FaultKind, Moment};
 

@@ -7,13 +7,23 @@ use wasmtime::component::Resource;
 
 use crate::call::Call;
 use crate::capability::{AttachmentHandle, NetworkHandle, cni_result, failure};
-use crate::catalog::Bundled;
+use crate::catalog::Plugin;
 use crate::failure::{Failure, code};
 use crate::request::Command;
 use crate::result::CniResult;
 use crate::session::Sandbox;
+use crate::wit;
 use crate::wit::exports::weir::plugin::{ipam, plugin};
 use crate::wit::weir::plugin::types::IpamResult;
+
+/// In which role a component is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// It makes interfaces.
+    Interface,
+    /// It hands out addresses.
+    Ipam,
+}
 
 /// A component that makes interfaces, ready to be called.
 pub(crate) struct InterfacePlugin {
@@ -27,10 +37,10 @@ pub(crate) struct IpamPlugin {
     guest: ipam::Guest,
 }
 
-fn broken(bundled: &Bundled, error: &wasmtime::Error) -> Failure {
+fn broken(plugin: &Plugin, error: &wasmtime::Error) -> Failure {
     Failure::new(
         code::COMPONENT,
-        format!("the component of plugin type {} lacks an export: {error:#}", bundled.name),
+        format!("the component of plugin type {} lacks an export: {error:#}", plugin.name),
     )
 }
 
@@ -45,15 +55,11 @@ macro_rules! ask {
 
 impl InterfacePlugin {
     /// Instantiates the component.
-    pub(crate) fn start(
-        engine: &Engine,
-        bundled: &'static Bundled,
-        call: &Rc<Call>,
-    ) -> Result<Self, Failure> {
-        let mut sandbox = Sandbox::start(engine, bundled, call)?;
+    pub(crate) fn start(engine: &Engine, plugin: &Plugin, call: &Rc<Call>) -> Result<Self, Failure> {
+        let mut sandbox = Sandbox::start(engine, plugin, Role::Interface, call)?;
         let guest = plugin::GuestIndices::new(&sandbox.instance.instance_pre(&sandbox.store))
             .and_then(|indices| indices.load(&mut sandbox.store, &sandbox.instance))
-            .map_err(|error| broken(bundled, &error))?;
+            .map_err(|error| broken(plugin, &error))?;
         Ok(Self { sandbox, guest })
     }
 
@@ -70,7 +76,9 @@ impl InterfacePlugin {
                 let result = ask!(self, call_add, AttachmentHandle);
                 let request = &self.sandbox.store.data().call.request;
                 let result = cni_result(result, request.environment.netns.as_deref());
-                return result.map(Some).map_err(|reason| self.bad_result(&reason));
+                let result = result.map_err(|reason| self.bad_result(&reason))?;
+                self.sandbox.permit_addresses(result.ips.iter().map(|ip| ip.address.address))?;
+                return Ok(Some(result));
             }
             Command::Del => ask!(self, call_del, AttachmentHandle),
             Command::Check => ask!(self, call_check, AttachmentHandle),
@@ -88,28 +96,24 @@ impl InterfacePlugin {
     fn bad_result(&self, reason: &str) -> Failure {
         Failure::new(
             code::TRAPPED,
-            format!("plugin {} returned an unusable result: {reason}", self.sandbox.store.data().plugin),
+            format!("plugin {} returned an unusable result: {reason}", self.sandbox.store.data().guest.name),
         )
     }
 }
 
 impl IpamPlugin {
     /// Instantiates the component.
-    pub(crate) fn start(
-        engine: &Engine,
-        bundled: &'static Bundled,
-        call: &Rc<Call>,
-    ) -> Result<Self, Failure> {
-        if !bundled.is_ipam_plugin {
+    pub(crate) fn start(engine: &Engine, plugin: &Plugin, call: &Rc<Call>) -> Result<Self, Failure> {
+        if !plugin.is_ipam_plugin {
             return Err(Failure::config(format!(
                 "key \"ipam.type\": plugin {:?} makes interfaces, it does not hand out addresses",
-                bundled.name
+                plugin.name
             )));
         }
-        let mut sandbox = Sandbox::start(engine, bundled, call)?;
+        let mut sandbox = Sandbox::start(engine, plugin, Role::Ipam, call)?;
         let guest = ipam::GuestIndices::new(&sandbox.instance.instance_pre(&sandbox.store))
             .and_then(|indices| indices.load(&mut sandbox.store, &sandbox.instance))
-            .map_err(|error| broken(bundled, &error))?;
+            .map_err(|error| broken(plugin, &error))?;
         Ok(Self { sandbox, guest })
     }
 
@@ -122,7 +126,11 @@ impl IpamPlugin {
 
     fn call(&mut self, command: Command) -> Result<Option<IpamResult>, Failure> {
         match command {
-            Command::Add => return Ok(Some(ask!(self, call_add, AttachmentHandle))),
+            Command::Add => {
+                let result: IpamResult = ask!(self, call_add, AttachmentHandle);
+                self.sandbox.permit_addresses(result.ips.iter().map(|ip| wit::ip(ip.address.address)))?;
+                return Ok(Some(result));
+            }
             Command::Del => ask!(self, call_del, AttachmentHandle),
             Command::Check => ask!(self, call_check, AttachmentHandle),
             Command::Gc => ask!(self, call_gc, NetworkHandle),

@@ -1,15 +1,21 @@
 //! One component at work: its store, its limits, what it may import, and what
 //! becomes of its traps.
 
+use std::net::IpAddr;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use wasmtime::component::{Component, HasSelf, Instance, Linker, ResourceTable};
-use wasmtime::{Engine, Store, StoreLimits, StoreLimitsBuilder, Trap};
+use wasmtime::{Engine, Store, StoreLimits, StoreLimitsBuilder, Trap, UpdateDeadline};
 
 use crate::call::{Call, Stop};
-use crate::catalog::Bundled;
-use crate::engine::{HANDLE_LIMIT, MEMORY_LIMIT};
+use crate::catalog::Plugin;
+use crate::engine::{Deadline, HANDLE_LIMIT, MEMORY_LIMIT};
 use crate::failure::{Failure, code};
+use crate::guest::Guest;
+use crate::policy::Operation;
+use crate::role::Role;
 use crate::{aot, wit};
 
 /// What the host knows about the component that it is serving.
@@ -17,13 +23,21 @@ pub(crate) struct Session {
     pub(crate) call: Rc<Call>,
     pub(crate) engine: Engine,
     pub(crate) table: ResourceTable,
-    pub(crate) plugin: &'static str,
+    pub(crate) guest: Rc<Guest>,
+    /// In which role the component was started.
+    pub(crate) role: Role,
+    /// How often it asked its IPAM plugin.
+    pub(crate) asked: u32,
     pub(crate) log_left: usize,
     limits: StoreLimits,
 }
 
 /// Bytes that a component may log in one call.
 const LOG_LIMIT: usize = 64 << 10;
+
+/// Bytes that a component may hand over in one call of a host function, or in
+/// one result.
+const VALUE_LIMIT: usize = 4 << 20;
 
 /// Sandboxes of a call that are left as they are at their end: those of an
 /// interface plugin and of its IPAM plugin.
@@ -33,29 +47,39 @@ const SANDBOXES_LEFT: u32 = 2;
 pub(crate) struct Sandbox {
     pub(crate) store: Store<Session>,
     pub(crate) instance: Instance,
-    plugin: &'static str,
+    /// The time that the call had before the plugin got less.
+    time_before: Option<(Instant, Option<Duration>)>,
+    _deadline: Option<Deadline>,
 }
 
 impl Sandbox {
     /// Loads and instantiates a component with exactly what it is granted.
     pub(crate) fn start(
         engine: &Engine,
-        bundled: &'static Bundled,
+        plugin: &Plugin,
+        role: Role,
         call: &Rc<Call>,
     ) -> Result<Self, Failure> {
-        let component = aot::load(engine, bundled)?;
+        let guest = Rc::new(Guest::new(plugin, &call.policy, &call.request.config.name, call.tenant()));
+        let component = aot::load(engine, plugin)?;
         let mut linker = Linker::new(engine);
-        link(&mut linker, engine, &component, bundled)?;
+        link(&mut linker, engine, &component, &guest, call)?;
+        let limits = guest.permit.limits();
+        let memory = limits.memory.and_then(|bytes| usize::try_from(bytes).ok());
+        let memory = memory.map_or(MEMORY_LIMIT, |bytes| bytes.min(MEMORY_LIMIT));
+        let handles = limits.handles.map_or(HANDLE_LIMIT, |handles| HANDLE_LIMIT.min(handles as usize));
         let mut table = ResourceTable::new();
-        table.set_max_capacity(HANDLE_LIMIT);
+        table.set_max_capacity(handles);
         let session = Session {
             call: Rc::clone(call),
             engine: engine.clone(),
             table,
-            plugin: bundled.name,
+            guest: Rc::clone(&guest),
+            role,
+            asked: 0,
             log_left: LOG_LIMIT,
             limits: StoreLimitsBuilder::new()
-                .memory_size(MEMORY_LIMIT)
+                .memory_size(memory)
                 .table_elements(64 << 10)
                 .instances(8)
                 .memories(2)
@@ -65,12 +89,28 @@ impl Sandbox {
         };
         let mut store = Store::new(engine, session);
         store.limiter(|session| &mut session.limits);
-        // The deadline's watch moves the epoch once, when the time is up.
+        store.set_hostcall_fuel(VALUE_LIMIT);
+        // The epoch moves whenever some time is up, be it that of the call or
+        // that of one of its plugins.
         store.set_epoch_deadline(1);
-        let instance = linker
-            .instantiate(&mut store, &component)
-            .map_err(|error| failure_of(&error, bundled.name, call))?;
-        Ok(Self { store, instance, plugin: bundled.name })
+        store.epoch_deadline_callback(|context| {
+            let is_over = context.data().call.remaining().is_zero();
+            Ok(if is_over { UpdateDeadline::Interrupt } else { UpdateDeadline::Continue(1) })
+        });
+        let deadline = limits
+            .time
+            .map(Deadline::after)
+            .transpose()
+            .map_err(|error| Failure::io(format!("start the watch over the deadline: {error}")))?;
+        let time_before = limits.time.and_then(|limit| call.limit_time(limit));
+        match linker.instantiate(&mut store, &component) {
+            Ok(instance) => Ok(Self { store, instance, time_before, _deadline: deadline }),
+            Err(error) => {
+                let failure = failure_of(&error, &guest, call);
+                time_before.map(|before| call.give_back_time(before));
+                Err(failure)
+            }
+        }
     }
 
     /// Gives back what the component holds, such as the lock of a pool.
@@ -79,16 +119,39 @@ impl Sandbox {
     /// soon and puts them away faster, unless a component makes the host start
     /// one after the other.
     pub(crate) fn end(self) {
-        let Self { mut store, .. } = self;
+        let Self { mut store, time_before, .. } = self;
         drop(std::mem::take(&mut store.data_mut().table));
-        if store.data().call.count_sandbox() <= SANDBOXES_LEFT {
+        let call = Rc::clone(&store.data().call);
+        if let Some(before) = time_before {
+            call.give_back_time(before);
+        }
+        if call.count_sandbox() <= SANDBOXES_LEFT {
             std::mem::forget(store);
         }
     }
 
+    /// Refuses a result with addresses that the policy does not let the plugin
+    /// hand out.
+    pub(crate) fn permit_addresses(&self, addresses: impl Iterator<Item = IpAddr>) -> Result<(), Failure> {
+        let Session { call, guest, .. } = self.store.data();
+        for address in addresses {
+            let Err(refusal) = guest.check(&Operation::Address(IpNet::from(address))) else { continue };
+            let failure = Failure::new(
+                code::DENIED,
+                format!("plugin {} returned address {address}: {refusal}", guest.name),
+            )
+            .details(refusal.hint());
+            // The failure says it to the runtime; one refusal reaches no limit.
+            let _ = call.refuse(guest, "result", &address.to_string(), &failure.to_string());
+            return Err(failure);
+        }
+        Ok(())
+    }
+
     /// Maps the way in which the component ended to a failure.
     pub(crate) fn failure(&self, error: &wasmtime::Error) -> Failure {
-        failure_of(error, self.plugin, &self.store.data().call)
+        let session = self.store.data();
+        failure_of(error, &session.guest, &session.call)
     }
 }
 
@@ -114,28 +177,47 @@ pub(crate) fn is_granted(grants: &[&str], import: &str) -> bool {
     is_free || grants.contains(&name)
 }
 
+/// Links what the component imports, if it may import all of that.
 fn link(
     linker: &mut Linker<Session>,
     engine: &Engine,
     component: &Component,
-    bundled: &Bundled,
+    guest: &Guest,
+    call: &Call,
 ) -> Result<(), Failure> {
     let imports = imports(engine, component);
-    let denied: Vec<&str> =
-        imports.iter().map(String::as_str).filter(|import| !is_granted(bundled.grants, import)).collect();
-    if !denied.is_empty() {
-        return Err(Failure::new(
-            code::DENIED,
-            format!("plugin {} wants to use {}, which it is not granted", bundled.name, denied.join(", ")),
-        ));
-    }
-    for import in &imports {
-        let name = import.split_once('@').map_or(import.as_str(), |(name, _)| name);
+    let imports: Vec<&str> = imports.iter().map(String::as_str).collect();
+    permit_imports(&imports, guest).map_err(|failure| {
+        // The failure says it to the runtime; the limit of changes is not
+        // reached by one.
+        let _ = call.refuse(guest, "import", &imports.join(" "), &failure.to_string());
+        failure
+    })?;
+    for import in imports {
+        let name = import.split_once('@').map_or(import, |(name, _)| name);
         link_interface(linker, name).map_err(|error| {
-            Failure::new(code::COMPONENT, format!("link {import} for plugin {}: {error:#}", bundled.name))
+            Failure::new(code::COMPONENT, format!("link {import} for plugin {}: {error:#}", guest.name))
         })?;
     }
     Ok(())
+}
+
+fn permit_imports(imports: &[&str], guest: &Guest) -> Result<(), Failure> {
+    if let Some(grants) = guest.grants {
+        let denied: Vec<&str> =
+            imports.iter().copied().filter(|import| !is_granted(grants, import)).collect();
+        if !denied.is_empty() {
+            return Err(Failure::new(
+                code::DENIED,
+                format!("plugin {} wants to use {}, which it is not granted", guest.name, denied.join(", ")),
+            ));
+        }
+    }
+    if guest.is_unrestricted() {
+        return Ok(());
+    }
+    let permitted = guest.permit.is_allowed_at_all().and_then(|()| guest.permit.check_imports(imports));
+    permitted.map_err(|refusal| Failure::new(code::DENIED, refusal.to_string()).details(refusal.hint()))
 }
 
 fn link_interface(linker: &mut Linker<Session>, name: &str) -> wasmtime::Result<()> {
@@ -166,10 +248,12 @@ fn link_interface(linker: &mut Linker<Session>, name: &str) -> wasmtime::Result<
 
 /// Tells why a component ended: by order of the host, by the deadline, by a
 /// limit or by its own fault.
-fn failure_of(error: &wasmtime::Error, plugin: &str, call: &Call) -> Failure {
+fn failure_of(error: &wasmtime::Error, guest: &Guest, call: &Call) -> Failure {
     if let Some(Stop(failure)) = error.downcast_ref::<Stop>() {
         return failure.clone();
     }
+    let plugin = &guest.name;
+    let text = format!("{error:#}");
     match error.downcast_ref::<Trap>() {
         Some(Trap::Interrupt) => call.out_of_time(),
         Some(Trap::StackOverflow | Trap::MemoryOutOfBounds) => {
@@ -178,10 +262,16 @@ fn failure_of(error: &wasmtime::Error, plugin: &str, call: &Call) -> Failure {
         }
         Some(trap) => Failure::new(code::TRAPPED, format!("plugin {plugin} trapped: {trap}"))
             .details(format!("{error:?}")),
-        None if format!("{error:#}").contains("forcing trap when growing") => Failure::new(
-            code::LIMIT,
-            format!("plugin {plugin} needs more than {} MiB of memory", MEMORY_LIMIT >> 20),
-        ),
-        None => Failure::new(code::TRAPPED, format!("plugin {plugin} failed: {error:#}")),
+        None if text.contains("forcing trap when growing") || text.contains("memory minimum size") => {
+            let limit = guest.permit.limits().memory.unwrap_or(MEMORY_LIMIT as u64).min(MEMORY_LIMIT as u64);
+            Failure::new(code::LIMIT, format!("plugin {plugin} needs more than {limit} bytes of memory"))
+        }
+        None if text.contains("hostcall fuel") || text.contains("resource table has no free keys") => {
+            Failure::new(
+                code::LIMIT,
+                format!("plugin {plugin} used up what it may hold or hand over: {text}"),
+            )
+        }
+        None => Failure::new(code::TRAPPED, format!("plugin {plugin} failed: {text}")),
     }
 }

@@ -6,8 +6,10 @@ use netlink_packet_route::AddressFamily;
 use wasmtime::component::Resource;
 
 use super::links::{LinkHandle, net_error};
+use super::permission::claimed;
 use crate::call::Served;
 use crate::journal::Inverse;
+use crate::policy::Operation;
 use crate::session::Session;
 use crate::wit::weir::net::addresses::{self, AddressInfo};
 use crate::wit::{self, IpFamily, IpPrefix, NetError};
@@ -50,10 +52,19 @@ impl addresses::Host for Session {
     fn add(&mut self, link: Resource<LinkHandle>, prefix: IpPrefix) -> Served<Result<(), NetError>> {
         let link = self.link_of(&link)?;
         let Some(prefix) = wit::prefix(prefix) else { return Ok(Err(bad_prefix(prefix))) };
+        let Some(claimed) = claimed(link.side, prefix) else {
+            return Ok(Err(bad_prefix(wit::to_prefix(prefix))));
+        };
         let inverse =
             link.inverse(|side, name| Inverse::RemoveAddress { side, name, prefix: prefix.to_string() });
         let object = format!("{prefix} to {}", link.name());
-        let added = self.call.change(self.plugin, "add-address", object, inverse, || {
+        if let Err(denied) = self.permit_use(link, "add-address", &object)? {
+            return Ok(Err(denied));
+        }
+        if let Err(denied) = self.permit("add-address", &object, &[Operation::Address(claimed)])? {
+            return Ok(Err(denied));
+        }
+        let added = self.call.change(&self.guest, "add-address", object, inverse, || {
             link.netns.add_address(link.index(), prefix)
         })?;
         Ok(added.map_err(net_error))
@@ -65,7 +76,10 @@ impl addresses::Host for Session {
         let inverse =
             link.inverse(|side, name| Inverse::RestoreAddress { side, name, prefix: prefix.to_string() });
         let object = format!("{prefix} from {}", link.name());
-        let removed = self.call.change(self.plugin, "remove-address", object, inverse, || {
+        if let Err(denied) = self.permit_use(link, "remove-address", &object)? {
+            return Ok(Err(denied));
+        }
+        let removed = self.call.change(&self.guest, "remove-address", object, inverse, || {
             link.netns.remove_address(link.index(), prefix)
         })?;
         Ok(removed.map_err(net_error))

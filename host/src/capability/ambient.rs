@@ -24,7 +24,7 @@ impl log::Host for Session {
         let request = &self.call.request;
         if message.len() > self.log_left {
             self.log_left = 0;
-            eprintln!("weir: plugin {} logs too much: its further lines are dropped", self.plugin);
+            eprintln!("weir: plugin {} logs too much: its further lines are dropped", self.guest.name);
             return Ok(());
         }
         self.log_left -= message.len();
@@ -33,7 +33,7 @@ impl log::Host for Session {
             request.config.name,
             request.environment.container_id,
             request.environment.ifname,
-            self.plugin,
+            self.guest.name,
             printable(&message)
         );
         Ok(())

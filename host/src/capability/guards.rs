@@ -2,7 +2,7 @@
 
 use wasmtime::component::Resource;
 
-use super::links::{LinkHandle, failure_to_net_error, mac_bytes};
+use super::links::{LinkHandle, failure_to_net_error, mac_bytes, net_error};
 use crate::call::Served;
 use crate::failure::Failure;
 use crate::journal::Inverse;
@@ -15,15 +15,17 @@ impl guards::Host for Session {
     fn add(&mut self, link: Resource<LinkHandle>, mac: MacAddress) -> Served<Result<(), NetError>> {
         let link = self.link_of(&link)?;
         if !link.is_own {
-            return Ok(Err(NetError::Denied(format!(
-                "guard link {}: it was not made by this attachment",
-                link.name()
-            ))));
+            let reason = format!("guard link {}: it was not made by this attachment", link.name());
+            return self.forbid("guard", link.name(), reason);
         }
         let owner = self.call.key.name();
-        let (port, mac) = (link.name().to_owned(), mac_bytes(mac));
+        let port = match link.netns.link_name(link.index()) {
+            Ok(port) => port,
+            Err(error) => return Ok(Err(net_error(error))),
+        };
+        let mac = mac_bytes(mac);
         let inverse = Inverse::RemoveGuard { port: port.clone(), mac };
-        let added = self.call.change(self.plugin, "guard", port.as_str(), Some(inverse), || {
+        let added = self.call.change(&self.guest, "guard", port.as_str(), Some(inverse), || {
             self.call.node.firewall(|firewall| firewall.guard_add(&owner, &port, mac))
         })?;
         Ok(added.map_err(failure_to_net_error))
@@ -36,7 +38,7 @@ impl guards::Host for Session {
             Err(failure) => return Ok(Err(failure_to_net_error(failure))),
         };
         for (port, mac) in mine {
-            let removed = self.call.change(self.plugin, "unguard", port.as_str(), None, || {
+            let removed = self.call.change(&self.guest, "unguard", port.as_str(), None, || {
                 self.call.node.firewall(|firewall| firewall.guard_remove(&owner, &port, mac))
             })?;
             if let Err(failure) = removed {

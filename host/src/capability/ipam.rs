@@ -14,11 +14,15 @@ use crate::catalog;
 use crate::delegate::Delegate;
 use crate::failure::{Failure, code};
 use crate::journal::Inverse;
+use crate::policy::Operation;
 use crate::request::Command;
-use crate::role::IpamPlugin;
+use crate::role::{IpamPlugin, Role};
 use crate::session::Session;
 use crate::wit::weir::plugin::ipam;
 use crate::wit::weir::plugin::types::{CniError, IpamResult};
+
+/// How often an interface plugin may ask in one call.
+const ASK_LIMIT: u32 = 64;
 
 impl ipam::Host for Session {
     fn add(&mut self, _: Resource<AttachmentHandle>) -> Served<Result<IpamResult, CniError>> {
@@ -50,13 +54,31 @@ impl ipam::Host for Session {
 impl Session {
     fn ask(&mut self, command: Command) -> Served<Result<Option<IpamResult>, CniError>> {
         self.call.check_time()?;
+        if self.role == Role::Ipam {
+            let failure = Failure::new(
+                code::DENIED,
+                format!("plugin {} hands out addresses, so that it cannot ask for some", self.guest.name),
+            );
+            self.call.refuse(&self.guest, "ipam", command.as_str(), &failure.message)?;
+            return Ok(Err(values::cni_error(failure)));
+        }
+        self.asked += 1;
+        if self.asked > ASK_LIMIT {
+            let message =
+                format!("plugin {} asked its IPAM plugin more than {ASK_LIMIT} times", self.guest.name);
+            return Err(Stop(Failure::new(code::LIMIT, message)).into());
+        }
         let Some(kind) = self.call.request.config.ipam_kind.clone() else {
             let failure = Failure::config("network configuration: key \"ipam.type\" is required");
             return Ok(Err(values::cni_error(failure)));
         };
-        let Some(bundled) = catalog::find(&kind) else { return self.ask_program(&kind, command) };
+        let plugin = match catalog::find(self.call.node.paths(), &kind) {
+            Ok(Some(plugin)) => plugin,
+            Ok(None) => return self.ask_program(&kind, command),
+            Err(failure) => return Ok(Err(values::cni_error(failure))),
+        };
         let answer =
-            IpamPlugin::start(&self.engine, bundled, &self.call).and_then(|plugin| plugin.run(command));
+            IpamPlugin::start(&self.engine, &plugin, &self.call).and_then(|plugin| plugin.run(command));
         match answer {
             Ok(result) => Ok(Ok(result)),
             // What ends the whole call ends the asking plugin too.
@@ -66,6 +88,10 @@ impl Session {
     }
 
     fn ask_program(&mut self, kind: &str, command: Command) -> Served<Result<Option<IpamResult>, CniError>> {
+        let object = format!("{kind} {}", command.as_str());
+        if let Some(reason) = self.refused("delegate", &object, &[Operation::Delegate(kind)])? {
+            return Ok(Err(values::cni_error(Failure::new(code::DENIED, reason))));
+        }
         let call = &self.call;
         let request = &call.request;
         let delegate = Delegate {
@@ -90,14 +116,13 @@ impl Session {
             plugin: kind.to_owned(),
             path: request.environment.path.clone(),
         });
-        let done =
-            call.change(self.plugin, "delegate", format!("{kind} {}", command.as_str()), inverse, || {
-                delegate.run(command).map_err(|failure| {
-                    // A program that fails may have done half of its work.
-                    let is_undone = !is_first || !delegate.exists() || delegate.undo_add().is_ok();
-                    DelegateFailure { failure, is_undone }
-                })
-            })?;
+        let done = call.change(&self.guest, "delegate", object, inverse, || {
+            delegate.run(command).map_err(|failure| {
+                // A program that fails may have done half of its work.
+                let is_undone = !is_first || !delegate.exists() || delegate.undo_add().is_ok();
+                DelegateFailure { failure, is_undone }
+            })
+        })?;
         if command == Command::Del && done.is_ok() {
             call.settle(is_of_kind);
         }

@@ -1,14 +1,17 @@
 //! `weir:store/leases`: addresses of the network.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 use wasmtime::component::Resource;
 
-use crate::call::{Call, Served};
+use crate::call::{Call, Served, Stop};
 use crate::journal::Inverse;
 use crate::leases::{AddressRange, LeaseError, Location, Owner, Pool};
+use crate::policy::Operation;
 use crate::session::Session;
 use crate::wit::weir::store::leases::{self, StoreError, Usage};
 use crate::wit::{self, IpAddress};
@@ -84,6 +87,9 @@ impl leases::HostPool for Session {
         set: u32,
     ) -> Served<Result<(), StoreError>> {
         let address = wit::ip(address);
+        if let Err(denied) = self.permit_lease("reserve", &address.to_string(), &[IpNet::from(address)])? {
+            return Ok(Err(denied));
+        }
         self.change_pool(&pool, "reserve", |pool, owner, before| {
             pool.reserve(owner, address, set, before).map(|()| ((), Some(address.to_string())))
         })
@@ -101,6 +107,9 @@ impl leases::HostPool for Session {
             Ok(ranges) => ranges,
             Err(error) => return Ok(Err(error)),
         };
+        if let Err(denied) = self.permit_ranges(&ranges)? {
+            return Ok(Err(denied));
+        }
         let after = after.map(wit::ip);
         let skip: Vec<_> = skip.into_iter().map(wit::ip).collect();
         self.change_pool(&pool, "reserve-next", |pool, owner, before| {
@@ -171,6 +180,47 @@ impl leases::HostPool for Session {
 }
 
 impl Session {
+    /// Whether the policy lets the plugin lease any of these ranges.
+    fn permit_ranges(&self, ranges: &[AddressRange]) -> Served<Result<(), StoreError>> {
+        if self.guest.is_unrestricted() {
+            return Ok(Ok(()));
+        }
+        for AddressRange { first, last } in ranges {
+            let nets: Vec<IpNet> = match (first, last) {
+                (IpAddr::V4(first), IpAddr::V4(last)) => {
+                    Ipv4Subnets::new(*first, *last, 0).map(IpNet::from).collect()
+                }
+                (IpAddr::V6(first), IpAddr::V6(last)) => {
+                    Ipv6Subnets::new(*first, *last, 0).map(IpNet::from).collect()
+                }
+                _ => Vec::new(),
+            };
+            if let Err(denied) = self.permit_lease("reserve-next", &format!("{first} to {last}"), &nets)? {
+                return Ok(Err(denied));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Whether the policy lets the plugin lease addresses, and another one.
+    fn permit_lease(&self, operation: &str, object: &str, nets: &[IpNet]) -> Served<Result<(), StoreError>> {
+        if self.guest.is_unrestricted() {
+            return Ok(Ok(()));
+        }
+        let wanted: Vec<Operation<'_>> = nets.iter().map(|net| Operation::Address(*net)).collect();
+        if let Some(reason) = self.refused(operation, object, &wanted)? {
+            return Ok(Err(StoreError::Denied(reason)));
+        }
+        if self.guest.permit.leases().is_none() {
+            return Ok(Ok(()));
+        }
+        let held = self.call.leases_of_tenant().map_err(Stop)?;
+        let Err(refusal) = self.guest.permit.check_leases(held) else { return Ok(Ok(())) };
+        let reason = format!("{refusal}; {}", refusal.hint());
+        self.call.refuse(&self.guest, operation, object, &reason)?;
+        Ok(Err(StoreError::Limit(reason)))
+    }
+
     fn read<T: Default>(
         &mut self,
         handle: &Resource<PoolHandle>,
@@ -192,7 +242,7 @@ impl Session {
         work: impl FnOnce(
             &mut Pool,
             &Owner,
-            &mut dyn FnMut(std::net::IpAddr) -> Result<(), LeaseError>,
+            &mut dyn FnMut(IpAddr) -> Result<(), LeaseError>,
         ) -> Result<(T, Option<String>), LeaseError>,
     ) -> Served<Result<T, StoreError>> {
         let owner = owner(&self.call);
@@ -205,12 +255,12 @@ impl Session {
             recorded.map(drop).map_err(|error| LeaseError::Journal { address, reason: error.to_string() })
         };
         let started = Instant::now();
-        let done = call.make(self.plugin, None, || work(pool, &owner, &mut before))?;
+        let done = call.make(&self.guest, None, || work(pool, &owner, &mut before))?;
         let object = match &done {
             Ok((_, Some(object))) => object.clone(),
             _ => call.request.config.name.clone(),
         };
-        call.note(self.plugin, operation, object, &done, started);
+        call.note(&self.guest, operation, object, &done, started);
         Ok(done.map(|(value, _)| value).map_err(store_error))
     }
 }
@@ -220,7 +270,7 @@ fn owner(call: &Call) -> Owner {
     Owner { container_id: environment.container_id.clone(), ifname: environment.ifname.clone() }
 }
 
-fn to_ips(addresses: Vec<std::net::IpAddr>) -> Vec<IpAddress> {
+fn to_ips(addresses: Vec<IpAddr>) -> Vec<IpAddress> {
     addresses.into_iter().map(wit::to_ip).collect()
 }
 

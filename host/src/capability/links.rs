@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use wasmtime::component::Resource;
 
-use crate::call::{Call, Served};
+use crate::call::Served;
 use crate::failure::Failure;
 use crate::journal::{Inverse, Side};
 use crate::netlink::{LinkState, NetlinkError, Netns, OperState, PortFlags};
+use crate::policy::Operation;
 use crate::session::Session;
 use crate::wit::weir::net::links::{self, LinkInfo, PortOptions, VlanRange};
 use crate::wit::weir::net::types::{self, KernelError, MacAddress, NetError};
@@ -44,7 +45,7 @@ impl LinkHandle {
         &self.found.name
     }
 
-    fn is_bridge(&self) -> bool {
+    pub(super) fn is_bridge(&self) -> bool {
         self.found.kind.as_deref() == Some("bridge")
     }
 }
@@ -89,7 +90,7 @@ impl Session {
         }
         let object = format!("{}{what}", link.name());
         let done =
-            self.call.change(self.plugin, operation, object, inverse, || work(&link.netns, link.index()))?;
+            self.call.change(&self.guest, operation, object, inverse, || work(&link.netns, link.index()))?;
         Ok(done.map_err(net_error))
     }
 }
@@ -106,9 +107,9 @@ impl links::HostLink for Session {
     }
 
     fn set_up(&mut self, link: Resource<LinkHandle>, up: bool) -> Served<Result<(), NetError>> {
-        let denied =
-            if up { self.own_or_bridge(&link, "set up")? } else { self.own_only(&link, "set down")? };
-        if let Some(denied) = denied {
+        let permitted =
+            if up { self.own_or_bridge(&link, "set-up")? } else { self.own_only(&link, "set-down")? };
+        if let Err(denied) = permitted {
             return Ok(Err(denied));
         }
         self.change_link(
@@ -121,8 +122,8 @@ impl links::HostLink for Session {
     }
 
     fn set_mtu(&mut self, link: Resource<LinkHandle>, mtu: u32) -> Served<Result<(), NetError>> {
-        let denied = self.own_only(&link, "set the MTU of")?;
-        if let Some(denied) = denied {
+        let denied = self.own_only(&link, "set-mtu")?;
+        if let Err(denied) = denied {
             return Ok(Err(denied));
         }
         self.change_link(
@@ -139,11 +140,11 @@ impl links::HostLink for Session {
     fn set_mac(&mut self, link: Resource<LinkHandle>, mac: MacAddress) -> Served<Result<(), NetError>> {
         // Given its own address once more, a bridge keeps it.
         let denied = if self.link_of(&link)?.found.mac == Some(mac_bytes(mac)) {
-            self.own_or_bridge(&link, "set the hardware address of")?
+            self.own_or_bridge(&link, "set-mac")?
         } else {
-            self.own_only(&link, "set the hardware address of")?
+            self.own_only(&link, "set-mac")?
         };
-        if let Some(denied) = denied {
+        if let Err(denied) = denied {
             return Ok(Err(denied));
         }
         self.expect_mac(&link, mac_bytes(mac))?;
@@ -160,8 +161,8 @@ impl links::HostLink for Session {
     }
 
     fn set_promiscuous(&mut self, link: Resource<LinkHandle>, on: bool) -> Served<Result<(), NetError>> {
-        let denied = self.own_or_bridge(&link, "change the promiscuous mode of")?;
-        if let Some(denied) = denied {
+        let denied = self.own_or_bridge(&link, "set-promiscuous")?;
+        if let Err(denied) = denied {
             return Ok(Err(denied));
         }
         self.change_link(
@@ -186,14 +187,17 @@ impl links::HostLink for Session {
             Ok(to) => to,
             Err(error) => return Ok(Err(error)),
         };
-        if let Some(denied) = self.own_only(&link, "attach")? {
+        if let Err(denied) = self.own_only(&link, "attach-to")? {
+            return Ok(Err(denied));
+        }
+        if let Err(denied) = self.permit_bridge(&bridge, "attach-to")? {
             return Ok(Err(denied));
         }
         self.change_own(&link, "attach-to", &what, |netns, index| netns.set_controller(index, to))
     }
 
     fn set_port(&mut self, link: Resource<LinkHandle>, options: PortOptions) -> Served<Result<(), NetError>> {
-        if let Some(denied) = self.own_only(&link, "set port flags of")? {
+        if let Err(denied) = self.own_only(&link, "set-port")? {
             return Ok(Err(denied));
         }
         let flags = PortFlags { hairpin: options.hairpin, isolated: options.isolated };
@@ -201,8 +205,8 @@ impl links::HostLink for Session {
     }
 
     fn set_vlan_filtering(&mut self, link: Resource<LinkHandle>, on: bool) -> Served<Result<(), NetError>> {
-        let denied = self.own_or_bridge(&link, "change the VLAN filtering of")?;
-        if let Some(denied) = denied {
+        let denied = self.own_or_bridge(&link, "set-vlan-filtering")?;
+        if let Err(denied) = denied {
             return Ok(Err(denied));
         }
         self.change_own(&link, "set-vlan-filtering", "", |netns, index| netns.set_vlan_filtering(index, on))
@@ -213,7 +217,7 @@ impl links::HostLink for Session {
         link: Resource<LinkHandle>,
         vlans: Vec<VlanRange>,
     ) -> Served<Result<(), NetError>> {
-        if let Some(denied) = self.own_only(&link, "change the VLANs of")? {
+        if let Err(denied) = self.own_only(&link, "change-vlans")? {
             return Ok(Err(denied));
         }
         let vlans = vlan_ranges(vlans);
@@ -225,7 +229,7 @@ impl links::HostLink for Session {
         link: Resource<LinkHandle>,
         vlans: Vec<VlanRange>,
     ) -> Served<Result<(), NetError>> {
-        if let Some(denied) = self.own_only(&link, "change the VLANs of")? {
+        if let Err(denied) = self.own_only(&link, "change-vlans")? {
             return Ok(Err(denied));
         }
         let vlans = vlan_ranges(vlans);
@@ -262,7 +266,7 @@ impl links::HostLink for Session {
     }
 
     fn remove(&mut self, link: Resource<LinkHandle>) -> Served<Result<(), NetError>> {
-        if let Some(denied) = self.own_only(&link, "delete")? {
+        if let Err(denied) = self.own_only(&link, "remove")? {
             return Ok(Err(denied));
         }
         let (side, name) = {
@@ -297,29 +301,54 @@ impl Session {
         Ok(Err(NetError::Invalid(format!("link {} is in the other namespace", link.name()))))
     }
 
-    /// The same, but bridges of the node, which attachments share, may be
-    /// prepared for them.
-    fn own_or_bridge(&self, link: &Resource<LinkHandle>, attempt: &str) -> Served<Option<NetError>> {
-        if self.link_of(link)?.is_bridge() { Ok(None) } else { self.own_only(link, attempt) }
+    /// Refuses what may be done in the node's namespace only to links of this
+    /// attachment, and to bridges, which attachments share, if the policy
+    /// names them.
+    fn own_or_bridge(
+        &self,
+        link: &Resource<LinkHandle>,
+        operation: &'static str,
+    ) -> Served<Result<(), NetError>> {
+        let handle = self.link_of(link)?;
+        if handle.side == Side::Host && handle.is_bridge() && !self.is_own(handle) {
+            return self.permit(operation, handle.name(), &[Operation::Bridge(handle.name())]);
+        }
+        self.own_only(link, operation)
     }
 
-    /// Refuses what may be done in the node's namespace only to links of this
-    /// attachment.
-    fn own_only(&self, link: &Resource<LinkHandle>, attempt: &str) -> Served<Option<NetError>> {
-        let link = self.link_of(link)?;
-        if link.side == Side::Container || link.is_own || is_journaled(&self.call, link) {
-            return Ok(None);
+    /// Whether the policy names a bridge of the node.
+    pub(super) fn permit_bridge(
+        &self,
+        bridge: &Resource<LinkHandle>,
+        operation: &'static str,
+    ) -> Served<Result<(), NetError>> {
+        let bridge = self.link_of(bridge)?;
+        match bridge.side {
+            Side::Host => self.permit(operation, bridge.name(), &[Operation::Bridge(bridge.name())]),
+            Side::Container => Ok(Ok(())),
         }
-        Ok(Some(NetError::Denied(format!(
-            "{attempt} link {} of the host namespace: it was not made by this attachment",
+    }
+
+    /// Refuses what may be done only to links of this attachment.
+    fn own_only(&self, link: &Resource<LinkHandle>, operation: &'static str) -> Served<Result<(), NetError>> {
+        let link = self.link_of(link)?;
+        if self.is_own(link) {
+            return Ok(Ok(()));
+        }
+        if link.side == Side::Container {
+            return self.permit_container_link(link, operation, link.name());
+        }
+        let reason = format!(
+            "{operation} link {} of the host namespace: it was not made by this attachment",
             link.name()
-        ))))
+        );
+        self.forbid(operation, link.name(), reason)
     }
 
     /// Has the way back of a link's making find it under another address.
     fn expect_mac(&self, link: &Resource<LinkHandle>, mac: [u8; 6]) -> Served<()> {
         let link = self.link_of(link)?;
-        if is_journaled(&self.call, link) {
+        if self.is_journaled(link) {
             let kind = link.found.kind.clone().unwrap_or_default();
             let (side, name) = (link.side, link.name().to_owned());
             self.call.record(Some(Inverse::DeleteLink { side, name, kind, mac: Some(mac) }))?;
@@ -338,19 +367,9 @@ impl Session {
         let link = self.link_of(handle)?;
         let object = format!("{}{what}", link.name());
         let done =
-            self.call.change(self.plugin, operation, object, None, || work(&link.netns, link.index()))?;
+            self.call.change(&self.guest, operation, object, None, || work(&link.netns, link.index()))?;
         Ok(done.map_err(net_error))
     }
-}
-
-/// Whether an earlier call for the attachment made the link.
-fn is_journaled(call: &Call, link: &LinkHandle) -> bool {
-    call.journal.borrow().as_ref().is_some_and(|journal| {
-        journal.pending(false).iter().any(|(_, inverse)| {
-            matches!(inverse, Inverse::DeleteLink { side, name, mac, .. }
-                if *side == link.side && *name == link.found.name && mac.is_none_or(|mac| link.found.mac == Some(mac)))
-        })
-    })
 }
 
 fn vlan_ranges(vlans: Vec<VlanRange>) -> Vec<crate::netlink::VlanRange> {

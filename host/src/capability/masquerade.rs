@@ -2,10 +2,13 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::links::failure_to_net_error;
 use crate::call::Served;
 use crate::failure::Failure;
 use crate::journal::Inverse;
+use crate::policy::Operation;
 use crate::result::Prefix;
 use crate::session::Session;
 use crate::wit::weir::firewall::masquerade::{self, Entry};
@@ -23,7 +26,10 @@ impl masquerade::Host for Session {
         };
         let inverse = Inverse::RemoveMasquerade { source };
         let object = format!("{source} outside {direct}");
-        let added = self.call.change(self.plugin, "masquerade", object, Some(inverse), || {
+        if let Err(denied) = self.permit("masquerade", &object, &[Operation::Address(IpNet::from(source))])? {
+            return Ok(Err(denied));
+        }
+        let added = self.call.change(&self.guest, "masquerade", object, Some(inverse), || {
             self.call.node.firewall(|firewall| firewall.masquerade_add(&owner, source, direct))
         })?;
         Ok(added.map_err(failure_to_net_error))
@@ -36,7 +42,7 @@ impl masquerade::Host for Session {
             Err(failure) => return Ok(Err(failure_to_net_error(failure))),
         };
         for source in sources {
-            let removed = self.call.change(self.plugin, "unmasquerade", source.to_string(), None, || {
+            let removed = self.call.change(&self.guest, "unmasquerade", source.to_string(), None, || {
                 self.call.node.firewall(|firewall| firewall.masquerade_remove(&owner, source))
             })?;
             if let Err(failure) = removed {

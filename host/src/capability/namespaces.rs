@@ -9,6 +9,7 @@ use super::links::{LinkHandle, mac_bytes, net_error};
 use crate::call::{Served, Stop};
 use crate::journal::{Inverse, Side};
 use crate::netlink::{BridgeSpec, Netns, VethEnd};
+use crate::policy::Operation;
 use crate::request::NAME_LIMIT;
 use crate::session::Session;
 use crate::wit::weir::net::links::{self, BridgeOptions};
@@ -23,11 +24,19 @@ pub struct NetnsHandle {
 
 impl links::Host for Session {
     fn host(&mut self) -> Served<Result<Resource<NetnsHandle>, NetError>> {
+        if let Err(denied) = self.permit("host", "namespace", &[Operation::Namespace(Side::Host.into())])? {
+            return Ok(Err(denied));
+        }
         let netns = self.call.node.host().map_err(Stop)?;
         Ok(Ok(self.table.push(NetnsHandle { netns, side: Side::Host })?))
     }
 
     fn container(&mut self) -> Served<Result<Resource<NetnsHandle>, NetError>> {
+        if let Err(denied) =
+            self.permit("container", "namespace", &[Operation::Namespace(Side::Container.into())])?
+        {
+            return Ok(Err(denied));
+        }
         match self.call.node.container().map_err(Stop)? {
             Some(netns) => Ok(Ok(self.table.push(NetnsHandle { netns, side: Side::Container })?)),
             None => Ok(Err(NetError::NotFound("the container namespace does not exist any more".to_owned()))),
@@ -48,7 +57,13 @@ impl links::HostNetns for Session {
         let NetnsHandle { netns, side } = self.table.get(&netns)?;
         let (netns, side) = (Arc::clone(netns), *side);
         match netns.link_by_name(&name) {
-            Ok(link) => Ok(Ok(self.push_link(netns, side, link, false)?)),
+            Ok(link) => {
+                let handle = LinkHandle { netns, side, found: link, is_own: false };
+                if let Err(denied) = self.permit_sight(&handle)? {
+                    return Ok(Err(denied));
+                }
+                Ok(Ok(self.table.push(handle)?))
+            }
             Err(error) => Ok(Err(net_error(error))),
         }
     }
@@ -69,10 +84,20 @@ impl links::HostNetns for Session {
         }
         let (here, side) = self.netns_of(&netns)?;
         let (there, far_side) = self.netns_of(&peer_netns)?;
-        let controller = match controller.map(|bridge| self.index_in(&bridge, side)).transpose()?.transpose()
-        {
-            Ok(controller) => controller,
-            Err(error) => return Ok(Err(error)),
+        for (end, side) in [(&near.name, side), (&far.name, far_side)] {
+            if let Err(denied) = self.permit_veth("create-veth", end, side)? {
+                return Ok(Err(denied));
+            }
+        }
+        let controller = match controller {
+            Some(bridge) => match self.index_in(&bridge, side)? {
+                Ok(index) => match self.permit_bridge(&bridge, "create-veth")? {
+                    Ok(()) => Some(index),
+                    Err(denied) => return Ok(Err(denied)),
+                },
+                Err(error) => return Ok(Err(error)),
+            },
+            None => None,
         };
         let object = format!("{} and {} in {}", near.name, far.name, there.label());
         let (near, far) = (veth_end(near)?, veth_end(far)?);
@@ -83,7 +108,7 @@ impl links::HostNetns for Session {
             kind: "veth".to_owned(),
             mac: Some(near.mac),
         };
-        let made = self.call.change(self.plugin, "create-veth", object, Some(inverse), || {
+        let made = self.call.change(&self.guest, "create-veth", object, Some(inverse), || {
             here.create_veth(&near, &far, &there, mtu, controller)
         })?;
         match made {
@@ -110,13 +135,21 @@ impl links::HostNetns for Session {
             }
         }
         let (netns, side) = self.netns_of(&netns)?;
+        for end in [&port.name, &own.name] {
+            if let Err(denied) = self.permit_veth("create-shared-veth", end, side)? {
+                return Ok(Err(denied));
+            }
+        }
+        if let Err(denied) = self.permit_bridge(&bridge, "create-shared-veth")? {
+            return Ok(Err(denied));
+        }
         let bridge = match self.index_in(&bridge, side)? {
             Ok(bridge) => bridge,
             Err(error) => return Ok(Err(error)),
         };
         let object = format!("{} and {}", port.name, own.name);
         let (port, own) = (veth_end(port)?, veth_end(own)?);
-        let made = self.call.change(self.plugin, "create-shared-veth", object, None, || {
+        let made = self.call.change(&self.guest, "create-shared-veth", object, None, || {
             netns.create_veth(&port, &own, &netns, mtu, Some(bridge))
         })?;
         match made {
@@ -138,6 +171,12 @@ impl links::HostNetns for Session {
             return Ok(Err(error));
         }
         let (netns, side) = self.netns_of(&netns)?;
+        if side == Side::Host {
+            let wanted = Operation::CreateLink { kind: "bridge", name: &options.name };
+            if let Err(denied) = self.permit("create-bridge", &options.name, &[wanted])? {
+                return Ok(Err(denied));
+            }
+        }
         let bridge = BridgeSpec {
             mac: random_mac()?,
             name: options.name,
@@ -145,7 +184,7 @@ impl links::HostNetns for Session {
             vlan_filtering: options.vlan_filtering,
             default_vlan: options.default_vlan,
         };
-        let made = self.call.change(self.plugin, "create-bridge", bridge.name.as_str(), None, || {
+        let made = self.call.change(&self.guest, "create-bridge", bridge.name.as_str(), None, || {
             netns.create_bridge(&bridge)
         })?;
         match made {
@@ -160,11 +199,16 @@ impl links::HostNetns for Session {
         family: IpFamily,
     ) -> Served<Result<(), NetError>> {
         self.call.check_time()?;
-        let (netns, _) = self.netns_of(&netns)?;
+        let (netns, side) = self.netns_of(&netns)?;
         let (is_ipv4, path) = match family {
             IpFamily::Ipv4 => (true, "ip_forward"),
             IpFamily::Ipv6 => (false, "conf/all/forwarding"),
         };
+        if side == Side::Host
+            && let Err(denied) = self.permit("enable-forwarding", path, &[Operation::Sysctl("forwarding")])?
+        {
+            return Ok(Err(denied));
+        }
         // Writing it again makes the kernel walk over all links.
         match netns.sysctl(is_ipv4, path) {
             Ok(value) if value == "1" => return Ok(Ok(())),
@@ -173,7 +217,7 @@ impl links::HostNetns for Session {
         }
         let done = self
             .call
-            .change(self.plugin, "enable-forwarding", path, None, || netns.set_sysctl(is_ipv4, path, "1"))?;
+            .change(&self.guest, "enable-forwarding", path, None, || netns.set_sysctl(is_ipv4, path, "1"))?;
         Ok(done.map_err(net_error))
     }
 
@@ -184,6 +228,14 @@ impl links::HostNetns for Session {
 }
 
 impl Session {
+    /// Whether one end of a pair may have its name.
+    fn permit_veth(&self, operation: &str, name: &str, side: Side) -> Served<Result<(), NetError>> {
+        match side {
+            Side::Host => self.permit(operation, name, &[Operation::CreateLink { kind: "veth", name }]),
+            Side::Container => Ok(Ok(())),
+        }
+    }
+
     fn netns_of(&self, handle: &Resource<NetnsHandle>) -> Served<(Arc<Netns>, Side)> {
         let NetnsHandle { netns, side } = self.table.get(handle)?;
         Ok((Arc::clone(netns), *side))

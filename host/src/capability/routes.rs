@@ -5,8 +5,9 @@ use wasmtime::component::Resource;
 use super::addresses::{address_family, bad_prefix};
 use super::links::{LinkHandle, net_error};
 use crate::call::Served;
-use crate::journal::Inverse;
+use crate::journal::{Inverse, Side};
 use crate::netlink::RouteSpec;
+use crate::policy::Operation;
 use crate::session::Session;
 use crate::wit::weir::net::routes::{self, Route};
 use crate::wit::{self, IpFamily, NetError};
@@ -48,7 +49,13 @@ impl routes::Host for Session {
             priority: route.priority,
         });
         let object = format!("{} out of {}", route.destination, link.name());
-        let added = self.call.change(self.plugin, "add-route", object, inverse, || {
+        if let Err(denied) = self.permit_use(link, "add-route", &object)? {
+            return Ok(Err(denied));
+        }
+        if let Err(denied) = self.permit_host_route(link, &route, &object)? {
+            return Ok(Err(denied));
+        }
+        let added = self.call.change(&self.guest, "add-route", object, inverse, || {
             link.netns.add_route(link.index(), &route)
         })?;
         Ok(added.map_err(net_error))
@@ -56,21 +63,51 @@ impl routes::Host for Session {
 
     fn remove(&mut self, link: Resource<LinkHandle>, route: Route) -> Served<Result<(), NetError>> {
         let link = self.link_of(&link)?;
-        if !link.is_own && link.side == crate::journal::Side::Host {
-            return Ok(Err(NetError::Denied(format!(
-                "remove a route out of link {} of the host namespace: it was not made by this attachment",
-                link.name()
-            ))));
-        }
         let route = match route_spec(route) {
             Ok(route) => route,
             Err(error) => return Ok(Err(error)),
         };
         let object = format!("{} out of {}", route.destination, link.name());
-        let removed = self.call.change(self.plugin, "remove-route", object, None, || {
+        if link.side == Side::Host && !self.is_own(link) {
+            let reason = format!(
+                "remove a route out of link {} of the host namespace: it was not made by this attachment",
+                link.name()
+            );
+            return self.forbid("remove-route", &object, reason);
+        }
+        if let Err(denied) = self.permit_use(link, "remove-route", &object)? {
+            return Ok(Err(denied));
+        }
+        let removed = self.call.change(&self.guest, "remove-route", object, None, || {
             link.netns.remove_route(link.index(), &route)
         })?;
         Ok(removed.map_err(net_error))
+    }
+}
+
+/// The kernel's main routing table (rtnetlink(7)).
+const TABLE_MAIN: u32 = 254;
+
+impl Session {
+    /// Whether the node may get a route. Those of other tables are for nobody
+    /// whom rules bound: the table of local addresses comes before all others.
+    fn permit_host_route(
+        &self,
+        link: &LinkHandle,
+        route: &RouteSpec,
+        object: &str,
+    ) -> Served<Result<(), NetError>> {
+        if link.side == Side::Container || self.guest.is_unrestricted() {
+            return Ok(Ok(()));
+        }
+        if let Some(table) = route.table.filter(|&table| table != 0 && table != TABLE_MAIN) {
+            let reason = format!("add-route {object}: table {table} of the host namespace is out of reach");
+            return self.forbid("add-route", object, reason);
+        }
+        match route.destination.network() {
+            Some(destination) => self.permit("add-route", object, &[Operation::Route(destination)]),
+            None => Ok(Err(NetError::Invalid(format!("add-route {object}: this is no destination")))),
+        }
     }
 }
 

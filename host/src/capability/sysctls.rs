@@ -4,19 +4,22 @@ use wasmtime::component::Resource;
 
 use super::links::{LinkHandle, net_error};
 use crate::call::Served;
-use crate::journal::Inverse;
+use crate::journal::{Inverse, Side};
+use crate::policy::Operation;
 use crate::session::Session;
 use crate::wit::weir::net::sysctls;
 use crate::wit::{IpFamily, NetError};
 
-/// The setting's path below `/proc/sys/net/ipv4` or `ipv6`.
+/// The setting's path below `/proc/sys/net/ipv4` or `ipv6`, by the name that
+/// the link has at this moment.
 fn path(link: &LinkHandle, key: &str) -> Result<String, NetError> {
     let is_key = !key.is_empty()
         && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
     if !is_key {
         return Err(NetError::Invalid(format!("{key:?} is no setting of a link")));
     }
-    Ok(format!("conf/{}/{key}", link.name()))
+    let name = link.netns.link_name(link.index()).map_err(net_error)?;
+    Ok(format!("conf/{name}/{key}"))
 }
 
 impl sysctls::Host for Session {
@@ -48,6 +51,15 @@ impl sysctls::Host for Session {
             Err(error) => return Ok(Err(error)),
         };
         let ipv4 = family == IpFamily::Ipv4;
+        let object = format!("{path} to {value}");
+        if let Err(denied) = self.permit_use(link, "set-sysctl", &object)? {
+            return Ok(Err(denied));
+        }
+        if link.side == Side::Host
+            && let Err(denied) = self.permit("set-sysctl", &object, &[Operation::Sysctl(&key)])?
+        {
+            return Ok(Err(denied));
+        }
         let mut inverse = None;
         if !link.is_own {
             let old = match link.netns.sysctl(ipv4, &path) {
@@ -58,8 +70,7 @@ impl sysctls::Host for Session {
             inverse =
                 link.inverse(|side, _| Inverse::RestoreSysctl { side, ipv4, path: path.clone(), value: old });
         }
-        let object = format!("{path} to {value}");
-        let set = self.call.change(self.plugin, "set-sysctl", object, inverse, || {
+        let set = self.call.change(&self.guest, "set-sysctl", object, inverse, || {
             link.netns.set_sysctl(ipv4, &path, &value)
         })?;
         Ok(set.map_err(net_error))

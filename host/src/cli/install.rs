@@ -13,7 +13,7 @@ use crate::catalog;
 const PROGRAM: &str = "weir";
 
 pub(super) fn run(bin_dir: &Path, types: &[String], replace: bool) -> Result<ExitCode> {
-    let known: Vec<&str> = catalog::names().collect();
+    let known: Vec<&str> = catalog::bundled_names().collect();
     if let Some(unknown) = types.iter().find(|name| !known.contains(&name.as_str())) {
         bail!("install plugin type {unknown:?}: weir has no such component; it serves {}", known.join(", "));
     }

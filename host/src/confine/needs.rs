@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::call::Call;
-use crate::catalog;
+use crate::catalog::{self, Origin, Plugin};
 use crate::journal::Inverse;
 use crate::request::Command;
 
@@ -34,22 +34,25 @@ pub(super) struct Needs {
 }
 
 impl Needs {
-    pub(super) fn of(call: &Call, grants: Option<&[&str]>) -> Self {
+    pub(super) fn of(call: &Call, plugin: &Plugin) -> Self {
         let config = &call.request.config;
         let ipam = config.ipam_kind.as_deref();
-        let ipam_grants = ipam.map(|kind| catalog::find(kind).map(|bundled| bundled.grants));
+        let found = ipam.map(|kind| catalog::find(call.node.paths(), kind));
         let is_granted = |prefix: &str| {
-            let grants = [Some(grants), ipam_grants].into_iter().flatten();
-            let mut any = grants.map(|grants| {
-                grants.is_none_or(|grants| grants.iter().any(|grant| grant.starts_with(prefix)))
+            let ipam = found.iter().flatten().flatten();
+            // What the operator installed may use what the policy says.
+            let mut any = ipam.chain([plugin]).map(|plugin| match plugin.origin {
+                Origin::Bundled { grants } => grants.iter().any(|grant| grant.starts_with(prefix)),
+                Origin::Installed => true,
             });
             any.any(|is_granted| is_granted)
         };
+        let is_program = matches!(found, Some(Ok(None)));
         let mut needs = Self {
             network: is_granted("weir:net/") || is_granted("weir:firewall/"),
             container: is_granted("weir:net/"),
             leases: is_granted("weir:store/leases"),
-            program: ipam.filter(|kind| catalog::find(kind).is_none()).map(str::to_owned),
+            program: ipam.filter(|_| is_program).map(str::to_owned),
             paths: Vec::new(),
         };
         needs.add_state(call);
@@ -70,6 +73,10 @@ impl Needs {
     fn add_state(&mut self, call: &Call) {
         let paths = call.node.paths();
         self.paths.push((paths.attachments(), Use::Write));
+        // A component that the operator installed is opened when it is asked.
+        if call.request.config.ipam_kind.as_deref().is_some_and(|kind| !catalog::is_bundled(kind)) {
+            self.paths.push((paths.state().join("plugins"), Use::Read));
+        }
         if let Some(directory) = call.audit.directory() {
             self.paths.push((directory.to_owned(), Use::Write));
         }

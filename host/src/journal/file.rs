@@ -68,6 +68,9 @@ pub(crate) struct Header {
     pub(crate) netns: Option<PathBuf>,
     /// Its inode: paths are used again, above all those of processes.
     pub(crate) netns_inode: Option<u64>,
+    /// For whom the container runs, if the runtime said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tenant: Option<String>,
     /// Seconds since 1970.
     pub(crate) begun: u64,
     /// The network configuration at ADD.
@@ -77,7 +80,13 @@ pub(crate) struct Header {
 impl Header {
     pub(crate) fn new(key: Key, netns: Option<PathBuf>, netns_inode: Option<u64>, config: String) -> Self {
         let begun = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        Self { weir: 1, boot: boot::id().to_owned(), key, netns, netns_inode, begun, config }
+        let (boot, tenant) = (boot::id().to_owned(), None);
+        Self { weir: 1, boot, key, netns, netns_inode, tenant, begun, config }
+    }
+
+    /// The same for a container of a tenant.
+    pub(crate) fn of_tenant(self, tenant: Option<&str>) -> Self {
+        Self { tenant: tenant.map(str::to_owned), ..self }
     }
 }
 
@@ -321,9 +330,15 @@ pub(crate) fn list(directory: &Path) -> Result<Vec<String>, Failure> {
         }
     };
     let mut names: Vec<String> =
-        entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+        entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).filter(is_journal).collect();
     names.sort();
     Ok(names)
+}
+
+/// Names of networks begin with a letter or digit; others are the journal's
+/// own.
+fn is_journal(name: &String) -> bool {
+    !name.starts_with('.')
 }
 
 /// Opens and locks a file; none if it, or with `create` its directory, is not

@@ -59,6 +59,12 @@ impl Connection {
         Self { handle, inner: Mutex::new(inner) }
     }
 
+    /// The name that a link has at this moment.
+    pub(super) fn link_name(&self, index: u32) -> io::Result<String> {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(rustix::net::netdevice::index_to_name(&inner.socket_mut().0, index)?)
+    }
+
     /// Sends a request and gathers its answers.
     pub(super) fn exchange(
         &self,

@@ -85,6 +85,13 @@ pub struct Environment {
 }
 
 impl Environment {
+    /// For whom the container runs: its namespace in Kubernetes, which the
+    /// runtime tells in `CNI_ARGS`.
+    pub(crate) fn tenant(&self) -> Option<&str> {
+        let named = self.args.iter().find(|(key, _)| key == "K8S_POD_NAMESPACE");
+        named.map(|(_, value)| value.as_str()).filter(|tenant| !tenant.is_empty())
+    }
+
     /// Reads the environment. `None` when `CNI_COMMAND` is not set.
     pub fn read(called_as: String) -> Result<Option<Self>, Failure> {
         Self::from_variables(&Variables(&variable), called_as)

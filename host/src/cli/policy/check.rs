@@ -28,7 +28,7 @@ pub(super) fn run(directory: &Path) -> ExitCode {
         );
         return ExitCode::SUCCESS;
     }
-    let bundled: Vec<&str> = catalog::names().collect();
+    let bundled: Vec<&str> = catalog::bundled_names().collect();
     let warnings = policy::warnings(&document, &bundled);
     for warning in &warnings {
         println!("{}: warning: {}", warning.place, warning.message);

@@ -10,16 +10,24 @@ use serde_json::{Value, json};
 use super::{Question, directory, question};
 use crate::catalog;
 use crate::policy::{self, Effect, Grant, Key, Operation, Permit, Policy, Refusal, Subject};
+use crate::request::state_paths;
 
 pub(super) fn run(question: Question) -> Result<ExitCode> {
     let (document, _) = policy::read(&directory(question.dir));
     let policy = Policy::of(document)?;
+    let digest = match question.digest {
+        Some(digest) => digest,
+        // The component that serves the type at present, if there is one.
+        None => catalog::find(&state_paths(), &question.plugin)?
+            .map(|plugin| plugin.digest.to_string())
+            .unwrap_or_default(),
+    };
     let subject = Subject {
         network: &question.network,
         plugin: &question.plugin,
-        digest: question.digest.as_deref().unwrap_or_default(),
+        digest: &digest,
         tenant: question.tenant.as_deref(),
-        is_bundled: catalog::names().any(|name| name == question.plugin),
+        is_bundled: catalog::is_bundled(&question.plugin),
     };
     let permit = policy.permit(&subject);
     match &question.op {

@@ -1,0 +1,147 @@
+//! The checks that capabilities have in common: what the policy says of an
+//! operation, and whose a link is. A refusal is recorded before the plugin
+//! hears of it.
+
+use ipnet::IpNet;
+
+use super::links::LinkHandle;
+use crate::call::Served;
+use crate::journal::{Inverse, Side};
+use crate::policy::Operation;
+use crate::result::Prefix;
+use crate::session::Session;
+use crate::wit::weir::net::types::NetError;
+
+/// Links of a container that every plugin may change, beside the one that the
+/// call is about and those that the attachment made.
+const LOOPBACK: &str = "lo";
+
+impl Session {
+    /// Asks the policy for all of `wanted`; the answer is the reason of a
+    /// refusal.
+    pub(super) fn refused(
+        &self,
+        operation: &str,
+        object: &str,
+        wanted: &[Operation<'_>],
+    ) -> Served<Option<String>> {
+        for wanted in wanted {
+            let Err(refusal) = self.guest.check(wanted) else { continue };
+            let hint = refusal.hint();
+            let separator = if hint.is_empty() { "" } else { "; " };
+            let reason = format!("{refusal}{separator}{hint}");
+            self.call.refuse(&self.guest, operation, object, &reason)?;
+            return Ok(Some(reason));
+        }
+        Ok(None)
+    }
+
+    /// The same for functions of `weir:net` and `weir:firewall`.
+    pub(super) fn permit(
+        &self,
+        operation: &str,
+        object: &str,
+        wanted: &[Operation<'_>],
+    ) -> Served<Result<(), NetError>> {
+        Ok(self.refused(operation, object, wanted)?.map_or(Ok(()), |reason| Err(NetError::Denied(reason))))
+    }
+
+    /// Refuses what no policy can allow.
+    pub(super) fn forbid<T>(
+        &self,
+        operation: &str,
+        object: &str,
+        reason: String,
+    ) -> Served<Result<T, NetError>> {
+        self.call.refuse(&self.guest, operation, object, &reason)?;
+        Ok(Err(NetError::Denied(reason)))
+    }
+
+    /// Whether the plugin may see a link of the node: one that the attachment
+    /// made, or that the policy names.
+    pub(super) fn permit_sight(&self, link: &LinkHandle) -> Served<Result<(), NetError>> {
+        if link.side == Side::Container || self.guest.is_unrestricted() || self.is_own(link) {
+            return Ok(Ok(()));
+        }
+        self.permit("link", link.name(), &[named(link)])
+    }
+
+    /// Whether the plugin may change a link in ways that leave it to others as
+    /// it is: give it addresses, routes or settings.
+    pub(super) fn permit_use(
+        &self,
+        link: &LinkHandle,
+        operation: &str,
+        object: &str,
+    ) -> Served<Result<(), NetError>> {
+        if self.is_own(link) {
+            return Ok(Ok(()));
+        }
+        match link.side {
+            Side::Container => self.permit_container_link(link, operation, object),
+            Side::Host if link.is_bridge() || self.guest.grants.is_some() => {
+                self.permit(operation, object, &[named(link)])
+            }
+            Side::Host => {
+                let name = link.name();
+                let reason = format!(
+                    "{operation} {object}: link {name} of the host namespace is neither a bridge nor made by this attachment"
+                );
+                self.forbid(operation, object, reason)
+            }
+        }
+    }
+
+    /// A container may be on networks of other tenants too.
+    pub(super) fn permit_container_link(
+        &self,
+        link: &LinkHandle,
+        operation: &str,
+        object: &str,
+    ) -> Served<Result<(), NetError>> {
+        let ifname = self.call.request.environment.ifname.as_str();
+        if self.is_own(link) || [ifname, LOOPBACK].contains(&link.name()) {
+            return Ok(Ok(()));
+        }
+        let reason = format!(
+            "{operation} {object}: link {} of the container is neither the interface that the call is about ({ifname}) nor made by this attachment",
+            link.name()
+        );
+        self.forbid(operation, object, reason)
+    }
+
+    /// Whether this attachment made the link, in this call or in an earlier
+    /// one.
+    pub(super) fn is_own(&self, link: &LinkHandle) -> bool {
+        link.is_own || self.is_journaled(link)
+    }
+
+    /// Whether the journal will delete the link.
+    pub(super) fn is_journaled(&self, link: &LinkHandle) -> bool {
+        self.call.journal.borrow().as_ref().is_some_and(|journal| {
+            journal.pending(false).iter().any(|(_, inverse)| {
+                matches!(inverse, Inverse::DeleteLink { side, name, mac, .. }
+                    if *side == link.side && *name == link.found.name
+                        && mac.is_none_or(|mac| link.found.mac == Some(mac)))
+            })
+        })
+    }
+}
+
+/// A link of the node as the policy names it, by what the kernel says of it.
+fn named(link: &LinkHandle) -> Operation<'_> {
+    if link.is_bridge() {
+        Operation::Bridge(link.name())
+    } else {
+        Operation::CreateLink { kind: link.found.kind.as_deref().unwrap_or_default(), name: link.name() }
+    }
+}
+
+/// What an address lets its holder do: in the container's namespace it is the
+/// address alone, while the node also gets a route to the whole network.
+pub(super) fn claimed(side: Side, prefix: Prefix) -> Option<IpNet> {
+    match side {
+        Side::Container => Some(IpNet::from(prefix.address)),
+        Side::Host => prefix.network(),
+    }
+}

@@ -1,0 +1,64 @@
+//! A plugin in a call: which component it is, and what it may do.
+
+use std::cell::Cell;
+
+use crate::catalog::{Origin, Plugin};
+use crate::policy::{Operation, Permit, Policy, Refusal, Subject};
+
+/// A plugin that is being served.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    /// The plugin type.
+    pub(crate) name: String,
+    /// The digest of its component.
+    pub(crate) digest: String,
+    /// What the policy lets it do.
+    pub(crate) permit: Permit,
+    /// Interfaces beyond which no policy goes; none for what the operator
+    /// installed.
+    pub(crate) grants: Option<&'static [&'static str]>,
+    /// Whether no rule has anything to say.
+    is_unrestricted: bool,
+    /// Changes that it has made, or was refused.
+    changes: Cell<u32>,
+}
+
+impl Guest {
+    pub(crate) fn new(plugin: &Plugin, policy: &Policy, network: &str, tenant: Option<&str>) -> Self {
+        let grants = match plugin.origin {
+            Origin::Bundled { grants } => Some(grants),
+            Origin::Installed => None,
+        };
+        let permit = policy.permit(&Subject {
+            network,
+            plugin: plugin.name.as_ref(),
+            digest: &plugin.digest,
+            tenant,
+            is_bundled: grants.is_some(),
+        });
+        Self {
+            name: plugin.name.to_string(),
+            digest: plugin.digest.to_string(),
+            is_unrestricted: permit.is_unrestricted(),
+            permit,
+            grants,
+            changes: Cell::new(0),
+        }
+    }
+
+    /// Whether the policy lets it do something.
+    pub(crate) fn check(&self, operation: &Operation<'_>) -> Result<(), Refusal> {
+        if self.is_unrestricted { Ok(()) } else { self.permit.check(operation) }
+    }
+
+    /// Whether no rule has anything to say about it.
+    pub(crate) fn is_unrestricted(&self) -> bool {
+        self.is_unrestricted
+    }
+
+    /// Counts a change that it asks for.
+    pub(crate) fn count_change(&self) -> u32 {
+        self.changes.set(self.changes.get().saturating_add(1));
+        self.changes.get()
+    }
+}
