@@ -55,12 +55,12 @@ impl Paths {
     }
 
     /// Where the policy's files are.
-    pub(crate) fn policy(&self) -> &Path {
+    pub fn policy(&self) -> &Path {
         &self.policy
     }
 
     /// The compiled policy; may be deleted at any time.
-    pub(crate) fn policy_cache(&self) -> PathBuf {
+    pub fn policy_cache(&self) -> PathBuf {
         self.state.join("policy.cache")
     }
 

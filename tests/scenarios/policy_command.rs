@@ -176,7 +176,7 @@ fn warnings() -> anyhow::Result<()> {
     ] {
         has(&said, at(&policy.path(file), expected))?;
     }
-    has(&said, "no errors, 2 warnings")
+    has(&said, "no errors, 3 warnings")
 }
 
 fn modes() -> anyhow::Result<()> {

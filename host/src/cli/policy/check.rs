@@ -8,7 +8,7 @@ use crate::policy;
 
 pub(super) fn run(directory: &Path) -> ExitCode {
     let (document, ignored) = policy::read(directory);
-    for path in ignored {
+    for path in &ignored {
         println!(
             "{}: warning: it is not read: its name does not end in .toml, or begins with a dot",
             path.display()
@@ -34,7 +34,7 @@ pub(super) fn run(directory: &Path) -> ExitCode {
         println!("{}: warning: {}", warning.place, warning.message);
     }
     let (rules, files) = (count(document.rules.len(), "rule"), count(document.files.len(), "file"));
-    println!("{rules} in {files}: no errors, {}", count(warnings.len(), "warning"));
+    println!("{rules} in {files}: no errors, {}", count(warnings.len() + ignored.len(), "warning"));
     ExitCode::SUCCESS
 }
 
