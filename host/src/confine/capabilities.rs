@@ -1,9 +1,10 @@
 //! The capabilities of the process (capabilities(7)).
 
+use nix::unistd::geteuid;
 use rustix::io::Result;
 use rustix::thread::{
     CapabilitiesSecureBits, CapabilitySet, CapabilitySets, capabilities, capabilities_secure_bits,
-    clear_ambient_capability_set, set_capabilities, set_capabilities_secure_bits, set_no_new_privs,
+    set_capabilities, set_capabilities_secure_bits,
 };
 
 use super::needs::Needs;
@@ -54,51 +55,52 @@ impl Capabilities {
 
     fn apply(&self) -> Result<()> {
         let had = self.had?;
-        set_capabilities(None, CapabilitySets { effective: had.permitted & self.kept, ..had })
+        let effective = had.permitted & (self.kept | CapabilitySet::SETPCAP);
+        set_capabilities(None, CapabilitySets { effective, ..had })
     }
 
     /// Gives up the others, for this process and for what it might execute.
     ///
     /// Without the special treatment of root, whatever is executed has the
-    /// capabilities of its file, and with "no new privileges" not even those.
-    /// Emptying the bounding set as well would forbid the same once more, for
-    /// 41 system calls.
+    /// capabilities of its file, and with "no new privileges", which the
+    /// filter of system calls brings, not even those. Emptying the bounding
+    /// set as well would forbid the same once more, for 41 system calls.
+    /// Ambient capabilities go with the inheritable ones.
     pub(super) fn give_up(self) -> std::result::Result<(), String> {
-        let kept = self.had.map(|had| had.permitted & self.kept);
-        let sets =
-            |kept| CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
-        set_no_new_privs(true)
-            .and_then(|()| self.lock_root())
-            .and_then(|()| clear_ambient_capability_set())
-            .and_then(|()| set_capabilities(None, sets(kept?)))
+        self.lock_root()
+            .and_then(|()| {
+                let kept = self.had?.permitted & self.kept;
+                let inheritable = CapabilitySet::empty();
+                set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable })
+            })
             .map_err(|errno| errno.to_string())
     }
 
     fn lock_root(&self) -> Result<()> {
-        let had = self.had?;
         // Who has no right to this has nothing to lose by it either.
-        if !had.permitted.contains(CapabilitySet::SETPCAP) {
+        if !self.had?.permitted.contains(CapabilitySet::SETPCAP) {
             return Ok(());
         }
-        let effective = CapabilitySet::SETPCAP | (had.permitted & self.kept);
-        set_capabilities(None, CapabilitySets { effective, ..had })?;
-        set_capabilities_secure_bits(
-            capabilities_secure_bits()?
-                | CapabilitiesSecureBits::NO_ROOT
-                | CapabilitiesSecureBits::NO_ROOT_LOCKED
-                | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE
-                | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE_LOCKED,
-        )
+        let locked = CapabilitiesSecureBits::NO_ROOT
+            | CapabilitiesSecureBits::NO_ROOT_LOCKED
+            | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE
+            | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE_LOCKED;
+        // Fails if others are locked already, which have to stay then.
+        set_capabilities_secure_bits(locked)
+            .or_else(|_| set_capabilities_secure_bits(capabilities_secure_bits()? | locked))
     }
 
     /// Gives up the others for this process alone: what root executes has all
     /// of them again. Anybody else could not pass them on, and keeps them.
     pub(super) fn leave_to_program(self) {
         let Ok(had) = self.had else { return };
-        let permitted =
-            if nix::unistd::geteuid().is_root() { had.permitted & self.kept } else { had.permitted };
-        let effective = if nix::unistd::geteuid().is_root() { permitted } else { had.effective };
-        // A process that has no right to what it has does not exist.
-        let _ = set_capabilities(None, CapabilitySets { effective, permitted, ..had });
+        let sets = if geteuid().is_root() {
+            let kept = had.permitted & self.kept;
+            CapabilitySets { effective: kept, permitted: kept, ..had }
+        } else {
+            had
+        };
+        // Every process may lower what it has.
+        let _ = set_capabilities(None, sets);
     }
 }

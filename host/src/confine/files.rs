@@ -1,9 +1,9 @@
 //! The files of the process (landlock(7)), and with them connections to ports,
 //! abstract sockets and signals to other processes, none of which a call uses.
 
-use std::fs::File;
-use std::io;
+use std::fs::{DirBuilder, File};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use landlock::{
@@ -16,7 +16,7 @@ use nix::sys::stat::{Mode, fstat};
 use nix::unistd::geteuid;
 
 use super::capabilities::Capabilities;
-use super::needs::{Needs, Use};
+use super::needs::{Missing, Needs, Place, Use};
 
 /// The newest rules that are asked for. An older kernel keeps those it knows.
 const RULES: ABI = ABI::V6;
@@ -28,22 +28,22 @@ impl Files {
     /// Opens the paths that are needed and exist. Capabilities that they need
     /// are kept.
     pub(super) fn open(needs: &Needs, capabilities: &mut Capabilities) -> Self {
-        let mut files = Vec::with_capacity(needs.paths.len() + 2);
-        for (path, wanted) in &needs.paths {
-            let opened = match open_path(path) {
+        let own = geteuid().as_raw();
+        let mut files = Vec::with_capacity(needs.places.len() + 2);
+        for place in &needs.places {
+            let opened = match open_place(place) {
                 Err(Errno::EACCES) => {
                     capabilities.keep_foreign_files();
-                    open_path(path)
+                    open_place(place)
                 }
                 opened => opened,
             };
-            // What does not exist now is not there later either: what a call
-            // makes is below something that exists.
+            // If it cannot be opened now, whoever needs it will say so.
             let Ok(file) = opened else { continue };
-            if is_foreign(&file, *wanted) {
+            if is_foreign(&file, place.wanted, own) {
                 capabilities.keep_foreign_files();
             }
-            files.push((file, rights(*wanted)));
+            files.push((file, rights(place.wanted)));
         }
         Self(files)
     }
@@ -95,19 +95,35 @@ fn rights(wanted: Use) -> BitFlags<AccessFs> {
     }
 }
 
+fn open_place(place: &Place) -> Result<OwnedFd, Errno> {
+    match (open_path(&place.path), place.missing, place.path.parent()) {
+        (Err(Errno::ENOENT), Missing::Make(mode), _) => make(&place.path, mode),
+        (Err(Errno::ENOENT), Missing::MakeAbove(mode), Some(above)) => match open_path(above) {
+            Err(Errno::ENOENT) => make(above, mode),
+            opened => opened,
+        },
+        (opened, _, _) => opened,
+    }
+}
+
 fn open_path(path: &Path) -> Result<OwnedFd, Errno> {
     open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
 }
 
+fn make(path: &Path, mode: u32) -> Result<OwnedFd, Errno> {
+    // If it cannot be made, opening it says why.
+    let _ = DirBuilder::new().recursive(true).mode(mode).create(path);
+    open_path(path)
+}
+
 /// Whether it needs a capability to be used, since it belongs to another user.
-fn is_foreign(file: &OwnedFd, wanted: Use) -> bool {
+fn is_foreign(file: &OwnedFd, wanted: Use, own: u32) -> bool {
     let needed = match wanted {
         // Any process that may change a network may use those.
         Use::Settings => return false,
         Use::Read => Mode::S_IROTH,
         Use::Write => Mode::S_IWOTH | Mode::S_IXOTH,
     };
-    fstat(file).map_err(io::Error::from).is_ok_and(|state| {
-        state.st_uid != geteuid().as_raw() && !Mode::from_bits_truncate(state.st_mode).contains(needed)
-    })
+    fstat(file)
+        .is_ok_and(|state| state.st_uid != own && !Mode::from_bits_truncate(state.st_mode).contains(needed))
 }

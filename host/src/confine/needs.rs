@@ -18,6 +18,27 @@ pub(super) enum Use {
     Settings,
 }
 
+/// What happens if a path does not exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// Then it is not needed.
+    Skip,
+    /// It is a directory that the call would make anyway, with this mode, and
+    /// is made while the process may.
+    Make(u32),
+    /// The call may make it, and needs the directory above, which is made if
+    /// that is missing as well.
+    MakeAbove(u32),
+}
+
+/// A path that a call opens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) path: PathBuf,
+    pub(super) wanted: Use,
+    pub(super) missing: Missing,
+}
+
 /// What a call needs.
 #[derive(Debug, Default)]
 pub(super) struct Needs {
@@ -29,8 +50,8 @@ pub(super) struct Needs {
     pub(super) leases: bool,
     /// A native program that may have to be executed.
     pub(super) program: Option<String>,
-    /// Paths that are opened. They need not exist.
-    pub(super) paths: Vec<(PathBuf, Use)>,
+    /// Paths that are opened.
+    pub(super) places: Vec<Place>,
 }
 
 impl Needs {
@@ -53,58 +74,53 @@ impl Needs {
             container: is_granted("weir:net/"),
             leases: is_granted("weir:store/leases"),
             program: ipam.filter(|_| is_program).map(str::to_owned),
-            paths: Vec::new(),
+            places: Vec::new(),
         };
         needs.add_state(call);
         if needs.leases {
             needs.add_leases(call);
         }
         if is_granted("weir:store/files") {
-            let files = config.named("resolvConf").into_iter();
-            needs.paths.extend(files.map(|path| (PathBuf::from(path), Use::Read)));
+            for path in config.named("resolvConf") {
+                needs.add(path, Use::Read, Missing::Skip);
+            }
         }
         needs.add_journal(call);
         if needs.network {
-            needs.paths.push((PathBuf::from("/proc/sys/net"), Use::Settings));
+            needs.add("/proc/sys/net", Use::Settings, Missing::Skip);
         }
         needs
     }
 
+    fn add(&mut self, path: impl Into<PathBuf>, wanted: Use, missing: Missing) {
+        let path = path.into();
+        if !self.places.iter().any(|place| place.path == path) {
+            self.places.push(Place { path, wanted, missing });
+        }
+    }
+
     fn add_state(&mut self, call: &Call) {
         let paths = call.node.paths();
-        self.paths.push((paths.attachments(), Use::Write));
+        self.add(paths.attachments(), Use::Write, Missing::Skip);
         // A component that the operator installed is opened when it is asked.
         if call.request.config.ipam_kind.as_deref().is_some_and(|kind| !catalog::is_bundled(kind)) {
-            self.paths.push((paths.state().join("plugins"), Use::Read));
+            self.add(paths.state().join("plugins"), Use::Read, Missing::Skip);
         }
         if let Some(directory) = call.audit.directory() {
-            self.paths.push((directory.to_owned(), Use::Write));
+            self.add(directory, Use::Write, Missing::Skip);
         }
     }
 
     fn add_leases(&mut self, call: &Call) {
         let paths = call.node.paths();
-        let is_add = call.request.environment.command == Command::Add;
-        let index = paths.lease_indexes();
-        if is_add {
-            make(&index, 0o700);
-        }
-        self.paths.push((index, Use::Write));
+        let (of_index, of_pool) = match call.request.environment.command {
+            Command::Add => (Missing::Make(0o700), Missing::MakeAbove(0o755)),
+            _ => (Missing::Skip, Missing::Skip),
+        };
+        self.add(paths.lease_indexes(), Use::Write, of_index);
         let named = call.request.config.named("dataDir").into_iter().map(Path::new);
         for data_dir in named.chain([paths.leases()]) {
-            if is_add {
-                make(data_dir, 0o755);
-            }
-            self.add_pool(data_dir, &call.key.network, is_add);
-        }
-    }
-
-    fn add_pool(&mut self, data_dir: &Path, network: &str, may_make: bool) {
-        let pool = data_dir.join(network);
-        // The directory of a network is made by its first lease.
-        let directory = if may_make && !pool.is_dir() { data_dir.to_owned() } else { pool };
-        if !self.paths.iter().any(|(path, _)| *path == directory) {
-            self.paths.push((directory, Use::Write));
+            self.add(data_dir.join(&call.key.network), Use::Write, of_pool);
         }
     }
 
@@ -117,25 +133,13 @@ impl Needs {
             match inverse {
                 Inverse::ReleaseLease { data_dir, .. } => {
                     self.leases = true;
-                    self.add_pool(&data_dir, &journal.header.key.network, false);
-                    let index = call.node.paths().lease_indexes();
-                    if !self.paths.iter().any(|(path, _)| *path == index) {
-                        self.paths.push((index, Use::Write));
-                    }
+                    self.add(data_dir.join(&journal.header.key.network), Use::Write, Missing::Skip);
+                    self.add(call.node.paths().lease_indexes(), Use::Write, Missing::Skip);
                 }
                 Inverse::DelegateDel { plugin, .. } => self.program = Some(plugin),
                 Inverse::RemoveMasquerade { .. } | Inverse::RemoveGuard { .. } => self.network = true,
                 _ => (self.network, self.container) = (true, true),
             }
         }
-    }
-}
-
-/// Makes a directory that the call would make anyway, while it may. If it
-/// cannot be made, whoever needs it says so.
-fn make(path: &Path, mode: u32) {
-    use std::os::unix::fs::DirBuilderExt;
-    if !path.is_dir() {
-        let _ = std::fs::DirBuilder::new().recursive(true).mode(mode).create(path);
     }
 }

@@ -14,7 +14,7 @@ use nix::libc;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 
-use super::needs::Use;
+use super::needs::{Missing, Place, Use};
 use super::*;
 
 /// Runs `work` in a process of its own; what it finds wrong is the test's
@@ -137,8 +137,12 @@ fn what_a_call_does_still_works_under_the_filter() {
 }
 
 fn needs(paths: &[(&Path, Use)]) -> Needs {
-    let paths = paths.iter().map(|(path, wanted)| ((*path).to_owned(), *wanted)).collect();
-    Needs { paths, ..Needs::default() }
+    let place = |(path, wanted): &(&Path, Use)| Place {
+        path: (*path).to_owned(),
+        wanted: *wanted,
+        missing: Missing::Skip,
+    };
+    Needs { places: paths.iter().map(place).collect(), ..Needs::default() }
 }
 
 fn has_landlock() -> bool {
