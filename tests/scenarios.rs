@@ -11,6 +11,7 @@ mod kills;
 mod listing;
 mod mixed_fleet;
 mod network;
+mod plugin_command;
 mod removal;
 mod rollback;
 mod scene;
@@ -38,6 +39,7 @@ pub(crate) fn tests() -> Vec<Test> {
         trial::tests(),
         install::tests(),
         listing::tests(),
+        plugin_command::tests(),
         containerd::tests(),
     ];
     parts.into_iter().flatten().collect()

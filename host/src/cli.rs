@@ -2,6 +2,7 @@
 
 mod attachments;
 mod install;
+mod plugin;
 mod trial;
 
 use std::path::PathBuf;
@@ -47,6 +48,9 @@ enum Command {
         #[arg(long)]
         replace: bool,
     },
+    /// Installs and removes third parties' components.
+    #[command(subcommand)]
+    Plugin(plugin::Command),
     /// Lists the attachments that the journal knows.
     Attachments {
         /// Writes JSON, one object a line.
@@ -60,6 +64,7 @@ pub fn run() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Try { conflist } => trial::run(conflist.as_deref()),
         Command::Install { bin_dir, types, replace } => install::run(&bin_dir, &types, replace),
+        Command::Plugin(command) => plugin::run(command),
         Command::Attachments { json } => attachments::run(json),
     };
     match done {

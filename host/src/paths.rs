@@ -8,20 +8,27 @@ use std::path::{Path, PathBuf};
 pub struct Paths {
     state: PathBuf,
     leases: PathBuf,
+    policy: PathBuf,
 }
 
 impl Paths {
-    /// The defaults, or what `WEIR_STATE_DIR` and `WEIR_CNI_STATE_DIR` say.
-    pub(crate) fn new(state: Option<OsString>, leases: Option<OsString>) -> Self {
+    /// The defaults, or what `WEIR_STATE_DIR`, `WEIR_CNI_STATE_DIR` and
+    /// `WEIR_POLICY_DIR` say.
+    pub(crate) fn new(state: Option<OsString>, leases: Option<OsString>, policy: Option<OsString>) -> Self {
         Self {
             state: state.map_or_else(|| PathBuf::from("/var/lib/weir"), PathBuf::from),
             leases: leases.map_or_else(|| PathBuf::from("/var/lib/cni/networks"), PathBuf::from),
+            policy: policy.map_or_else(|| PathBuf::from("/etc/weir"), PathBuf::from),
         }
     }
 
     /// Directories of their own below `directory`, for a trial.
     pub(crate) fn below(directory: &Path) -> Self {
-        Self { state: directory.join("state"), leases: directory.join("leases") }
+        Self {
+            state: directory.join("state"),
+            leases: directory.join("leases"),
+            policy: directory.join("policy"),
+        }
     }
 
     /// Everything that weir keeps.
@@ -37,6 +44,11 @@ impl Paths {
     /// Indexes of the lease directories; may be deleted at any time.
     pub(crate) fn lease_indexes(&self) -> PathBuf {
         self.state.join("leases")
+    }
+
+    /// What the operator allows.
+    pub(crate) fn policy(&self) -> &Path {
+        &self.policy
     }
 
     /// Leases in host-local's format, one directory per network.

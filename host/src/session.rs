@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use wasmtime::component::{Component, HasSelf, Instance, Linker, ResourceTable};
+use wasmtime::component::{Component, HasSelf, Instance, InstancePre, Linker, ResourceTable};
 use wasmtime::{Engine, Store, StoreLimits, StoreLimitsBuilder, Trap};
 
 use crate::call::{Call, Stop};
@@ -76,6 +76,21 @@ pub(crate) fn imports(engine: &Engine, component: &Component) -> Vec<String> {
     component.component_type().imports(engine).map(|(name, _)| name.to_owned()).collect()
 }
 
+/// Links all that a component imports, granted or not, and runs nothing of it:
+/// tells whether it fits what the host offers.
+pub(crate) fn prepare(engine: &Engine, plugin: &Plugin) -> Result<InstancePre<Session>, Failure> {
+    let component = aot::load(engine, plugin)?;
+    let mut linker = Linker::new(engine);
+    let unfit = |error: wasmtime::Error| {
+        Failure::new(code::COMPONENT, format!("plugin {} does not fit this weir: {error:#}", plugin.name))
+    };
+    for import in imports(engine, &component) {
+        let name = import.split_once('@').map_or(import.as_str(), |(name, _)| name);
+        link_interface(&mut linker, name).map_err(unfit)?;
+    }
+    linker.instantiate_pre(&component).map_err(unfit)
+}
+
 /// Whether a grant, as `weir:net/links`, covers an import, as
 /// `weir:net/links@0.1.0`.
 pub(crate) fn is_granted(grants: &[&str], import: &str) -> bool {
@@ -110,7 +125,8 @@ fn link(
         return Err(Failure::new(
             code::DENIED,
             format!("plugin {} wants to use {}, which it is not granted", plugin.name, denied.join(", ")),
-        ));
+        )
+        .details(format!("its component is {}", plugin.digest)));
     }
     for import in &imports {
         let name = import.split_once('@').map_or(import.as_str(), |(name, _)| name);

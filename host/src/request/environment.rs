@@ -174,7 +174,7 @@ impl Environment {
                 variables.text("CNI_NETNS_OVERRIDE")?.as_deref(),
                 Some("1" | "t" | "T" | "true" | "TRUE" | "True")
             ),
-            paths: Paths::new(variables.get("WEIR_STATE_DIR"), variables.get("WEIR_CNI_STATE_DIR")),
+            paths: paths(variables),
             budget: budget(variables)?,
             trace: None,
             #[cfg(debug_assertions)]
@@ -205,8 +205,15 @@ impl Variables<'_> {
 
 /// Where weir's own commands find the node's state.
 pub(crate) fn state_paths() -> Paths {
-    let variables = Variables(&variable);
-    Paths::new(variables.get("WEIR_STATE_DIR"), variables.get("WEIR_CNI_STATE_DIR"))
+    paths(&Variables(&variable))
+}
+
+fn paths(variables: &Variables<'_>) -> Paths {
+    Paths::new(
+        variables.get("WEIR_STATE_DIR"),
+        variables.get("WEIR_CNI_STATE_DIR"),
+        variables.get("WEIR_POLICY_DIR"),
+    )
 }
 
 #[expect(clippy::disallowed_methods, reason = "this module is the reader of the environment")]
