@@ -288,7 +288,7 @@ fn refused() -> anyhow::Result<()> {
         (file("half", &whole[..whole.len() / 2])?, "not valid"),
         (huge, "larger than 64.0 MiB"),
         (fifo.display().to_string(), "not a regular file"),
-        (shop.lab.path("").display().to_string(), "type"),
+        (shop.lab.path("").display().to_string(), "not a regular file"),
         (shop.lab.path("absent").display().to_string(), "No such file"),
         (version.display().to_string(), "weir:host/log@0.9.0 (it has weir:host/log@0.1.0)"),
         (wasi.display().to_string(), "wasi:host/log@0.1.0 (weir has no WASI)"),
@@ -315,7 +315,8 @@ fn unsafe_store() -> anyhow::Result<()> {
     let state = shop.lab.path("weir");
     let directories = ["components", "compiled", "records", "types"].map(|name| shop.store(name));
     let read = [shop.only("compiled")?, shop.only("records")?, shop.only("types")?];
-    let used = [vec![state, shop.store("")], directories[1..].to_vec(), read.to_vec()].concat();
+    let root = state.join("plugins");
+    let used = [vec![state, root], directories[1..].to_vec(), read.to_vec()].concat();
     let mut has_second_user = true;
     for path in &used {
         let name = path.file_name().context("it has no name")?.to_string_lossy().into_owned();

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use description::Description;
 use sha2::{Digest, Sha256};
 use wasmparser::{Encoding, KnownCustom, Parser, Payload, Validator, WasmFeatures};
-use wasmtime::Engine;
+pub use wasmtime::Engine;
 
 include!("../../src/engine/settings.rs");
 

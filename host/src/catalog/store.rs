@@ -114,9 +114,10 @@ impl Compiled {
     }
 }
 
-/// Whether a text can be the name of a plugin type.
+/// Whether a text can be the name of a plugin type. By the name `weir` the
+/// program itself is called, also when the store is broken.
 pub(crate) fn is_type(name: &str) -> bool {
-    name.len() <= TYPE_LIMIT && is_identifier(name)
+    name.len() <= TYPE_LIMIT && name != "weir" && is_identifier(name)
 }
 
 /// Finds the installed component of a type.

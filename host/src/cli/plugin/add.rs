@@ -85,13 +85,13 @@ fn stem(path: &Path) -> Result<String> {
 }
 
 fn check_type(kind: &str) -> Result<()> {
+    if kind == "weir" || catalog::bundled_names().any(|name| name == kind) {
+        bail!("plugin type {kind:?}: it is weir's own; choose another name with --type");
+    }
     if !catalog::is_type(kind) {
         bail!(
             "plugin type {kind:?}: it must start with a letter or digit, followed by letters, digits, '_', '.' or '-', at most 64 in all"
         );
-    }
-    if kind == "weir" || catalog::bundled_names().any(|name| name == kind) {
-        bail!("plugin type {kind:?}: it is weir's own; choose another name with --type");
     }
     Ok(())
 }

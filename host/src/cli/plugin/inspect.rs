@@ -55,48 +55,38 @@ fn of_type(name: &str) -> Result<Facts> {
     };
     let record = store.record(&digest).map_err(Failure::from)?;
     let record = record.with_context(|| format!("inspect {name}: {digest} is not in the store"))?;
-    let mut facts = Facts {
-        title: name.to_owned(),
-        digest: digest.to_string(),
-        size: record.size,
-        misfit: catalog::check(&record.description).err(),
-        description: record.description,
-        is_bundled: false,
-        installed: Vec::new(),
-        signed_by: record.signed_by,
-    };
-    facts.installed = installed(&digest)?.0;
-    Ok(facts)
+    Facts::new(name.to_owned(), &digest, record.size, record.description)
 }
 
 fn of_file(path: &Path) -> Result<Facts> {
     let bytes = file::component(path)?;
     let described = catalog::describe(&bytes).with_context(|| format!("inspect {}", path.display()))?;
     let digest = Digest::of(&described.component);
-    let (installed, signed_by) = installed(&digest)?;
-    Ok(Facts {
-        title: path.display().to_string(),
-        digest: digest.to_string(),
-        size: described.component.len() as u64,
-        misfit: catalog::check(&described.description).err(),
-        description: described.description,
-        is_bundled: false,
-        installed,
-        signed_by,
-    })
+    Facts::new(path.display().to_string(), &digest, described.component.len() as u64, described.description)
 }
 
-/// The types that a component is installed for, whether it serves them, and
-/// who had signed it.
-fn installed(digest: &Digest) -> Result<(Vec<(String, bool)>, Option<String>)> {
-    let Some(store) = super::store()? else { return Ok((Vec::new(), None)) };
-    let Some(record) = store.record(digest).map_err(Failure::from)? else { return Ok((Vec::new(), None)) };
-    let mut types = Vec::new();
-    for kind in record.types {
-        let current = store.current(&kind).map_err(Failure::from)?;
-        types.push((kind, current.as_ref() == Some(digest)));
+impl Facts {
+    /// What there is to say about a component that is not part of weir.
+    fn new(title: String, digest: &Digest, size: u64, description: Description) -> Result<Self> {
+        let mut facts = Self {
+            title,
+            digest: digest.to_string(),
+            size,
+            misfit: catalog::check(&description).err(),
+            description,
+            is_bundled: false,
+            installed: Vec::new(),
+            signed_by: None,
+        };
+        let Some(store) = super::store()? else { return Ok(facts) };
+        let Some(record) = store.record(digest).map_err(Failure::from)? else { return Ok(facts) };
+        for kind in record.types {
+            let current = store.current(&kind).map_err(Failure::from)?;
+            facts.installed.push((kind, current.as_ref() == Some(digest)));
+        }
+        facts.signed_by = record.signed_by;
+        Ok(facts)
     }
-    Ok((types, record.signed_by))
 }
 
 fn print(facts: &Facts) -> Result<()> {

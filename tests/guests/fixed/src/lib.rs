@@ -15,8 +15,7 @@ impl IpamPlugin for Fixed {
         let text = concat!("10.77.0.", env!("CARGO_PKG_VERSION_PATCH"), "/24");
         let address: IpNet = text.parse().map_err(|_| CniError::config("no address"))?;
         let ip = IpConfig { address: address.into(), gateway: None, interface: None };
-        let dns =
-            Dns { nameservers: Vec::new(), domain: None, search: Vec::new(), options: Vec::new() };
+        let dns = Dns { nameservers: Vec::new(), domain: None, search: Vec::new(), options: Vec::new() };
         Ok(IpamResult { ips: vec![ip], routes: Vec::new(), dns })
     }
 
