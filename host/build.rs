@@ -1,23 +1,20 @@
-//! Builds the bundled plugins: each crate in `plugins/` becomes a core module,
-//! then a component, then code for the machine that weir is built for, which
-//! the catalog embeds.
+//! Builds the compiler, and with it the bundled plugins: each crate in
+//! `plugins/` becomes a core module, then a component, then code for the
+//! machine that weir is built for. The catalog embeds all that.
 
 #![allow(clippy::disallowed_methods, reason = "a build script runs cargo and reads what cargo tells it")]
 
 use std::env;
 use std::fmt::Write as _;
 use std::fs;
-use std::hash::{Hash, Hasher};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use wasmtime::Engine;
-use wasmtime::component::Component;
-
-include!("src/engine/settings.rs");
+use wit_parser::Resolve;
 
 const GUEST_TARGET: &str = "wasm32-unknown-unknown";
 
@@ -34,13 +31,22 @@ struct Plugin {
 fn main() -> Result<()> {
     let manifest_dir = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
     let root = manifest_dir.parent().context("the host crate is not in a workspace")?;
-    for input in
-        ["plugins", "sdk/rust", "sdk/config", "wit", "Cargo.lock", "Cargo.toml", "rust-toolchain.toml"]
-    {
+    for input in [
+        "plugins",
+        "sdk/rust",
+        "sdk/config",
+        "sdk/pack",
+        "wit",
+        "Cargo.lock",
+        "Cargo.toml",
+        "rust-toolchain.toml",
+    ] {
         println!("cargo::rerun-if-changed={}", root.join(input).display());
     }
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=src/engine/settings.rs");
+    for input in ["compiler", "src/engine/settings.rs", "src/catalog/description.rs"] {
+        println!("cargo::rerun-if-changed={input}");
+    }
 
     if unpacks_relocations() {
         println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
@@ -54,23 +60,30 @@ fn main() -> Result<()> {
     ensure_target(root)?;
     build(root, &target_dir, &plugins)?;
 
-    let mut settings = settings();
-    settings.target(&env::var("TARGET")?)?;
-    let engine = Engine::new(&settings)?;
-    let mut table = String::from("pub(crate) static BUNDLED: &[Bundled] = &[\n");
+    let compiler_dir = target_dir.with_file_name("compiler");
+    let target = env::var("TARGET")?;
+    let compiler = build_compiler(root, &compiler_dir, &target)?;
+    let program = out.join("weir-compiler");
+    fs::copy(&compiler, &program).with_context(|| format!("copy {}", compiler.display()))?;
+
+    let mut table = String::from("static BUNDLED: &[Bundled] = &[\n");
     for plugin in &plugins {
         let module =
             target_dir.join(GUEST_TARGET).join("guest").join(plugin.package.replace('-', "_") + ".wasm");
-        let entry = compile(&engine, plugin, &module, &out)
+        let entry = compile(&compiler, &target, plugin, &module, &out)
             .with_context(|| format!("make a component of {}", plugin.package))?;
         table.push_str(&entry);
     }
     table.push_str("];\n");
-    writeln!(
-        table,
-        "/// Identifies the engine: code that was compiled for another one does not run.\npub(crate) const COMPILED_FOR: &str = {:?};",
-        engine_key(&engine)
+    let mut constant = |name, of, value: String| writeln!(table, "const {name}: {of} = {value};");
+    constant(
+        "COMPILED_FOR",
+        "&str",
+        format!("{:?}", String::from_utf8(run(&compiler, &["key", &target], b"")?)?),
     )?;
+    constant("TARGET", "&str", format!("{target:?}"))?;
+    constant("COMPILER", "&[u8]", format!("include_bytes!({program:?})"))?;
+    constant("INTERFACES", "&[&str]", format!("&{:?}", interfaces(root)?))?;
     fs::write(out.join("bundled.rs"), table)?;
     Ok(())
 }
@@ -157,22 +170,54 @@ fn cargo(root: &Path) -> Result<Command> {
     Ok(command)
 }
 
+/// Builds the compiler of components, for the machine that weir is built for.
+fn build_compiler(root: &Path, target_dir: &Path, target: &str) -> Result<PathBuf> {
+    let mut cargo = cargo(root)?;
+    let manifest = root.join("host/compiler/Cargo.toml");
+    cargo.args(["build", "--release", "--target", target, "--manifest-path"]).arg(manifest);
+    cargo.arg("--target-dir").arg(target_dir);
+    let output = cargo.output().context("run cargo build for the compiler")?;
+    if !output.status.success() {
+        bail!("the compiler does not build:\n{}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(target_dir.join(target).join("release/weir-compiler"))
+}
+
+/// Runs the compiler of components.
+fn run(compiler: &Path, arguments: &[&str], input: &[u8]) -> Result<Vec<u8>> {
+    let mut command = Command::new(compiler);
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().with_context(|| format!("execute {}", compiler.display()))?;
+    // It reads everything before it writes.
+    child.stdin.take().context("there is no pipe")?.write_all(input)?;
+    let output = child.wait_with_output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(output.stdout)
+}
+
 /// Compiles a plugin and returns its line of the catalog.
-fn compile(engine: &Engine, plugin: &Plugin, module: &Path, out: &Path) -> Result<String> {
+fn compile(compiler: &Path, target: &str, plugin: &Plugin, module: &Path, out: &Path) -> Result<String> {
     let module = fs::read(module).with_context(|| format!("read {}", module.display()))?;
-    let bytes = weir_pack::componentize(&module)?;
-    let digest = format!("sha256:{:x}", Sha256::digest(&bytes));
-    let component = Component::new(engine, bytes)?;
-    let exports: Vec<String> =
-        component.component_type().exports(engine).map(|(name, _)| name.to_owned()).collect();
-    let has = |interface: &str| exports.iter().any(|export| export.starts_with(interface));
+    let described = run(compiler, &["describe"], &module)?;
+    let end = described.iter().position(|byte| *byte == b'\n').context("the description has no end")?;
+    let (description, component) = (&described[..end], &described[end + 1..]);
+    let description: Value = serde_json::from_slice(description)?;
+    let exports = description["exports"].as_array().context("the description lists no exports")?;
+    let has = |interface: &str| {
+        exports.iter().filter_map(Value::as_str).any(|export| export.starts_with(interface))
+    };
+    // For tests.
+    fs::write(out.join(format!("{}.wasm", plugin.kind)), component)?;
     let code = out.join(format!("{}.cwasm", plugin.kind));
-    fs::write(&code, component.serialize()?)?;
+    fs::write(&code, run(compiler, &["compile", target], component)?)?;
     let mut entry = String::new();
     writeln!(
         entry,
-        "    Bundled {{ name: {:?}, digest: {digest:?}, code: &PageAligned(*include_bytes!({code:?})).0, is_interface_plugin: {}, is_ipam_plugin: {}, grants: &{:?} }},",
+        "    Bundled {{ name: {:?}, digest: \"sha256:{:x}\", size: {}, description: {:?}, code: &PageAligned(*include_bytes!({code:?})).0, is_interface_plugin: {}, is_ipam_plugin: {}, grants: &{:?} }},",
         plugin.kind,
+        Sha256::digest(component),
+        component.len(),
+        description.to_string(),
         has("weir:plugin/plugin@"),
         has("weir:plugin/ipam@"),
         plugin.grants
@@ -180,19 +225,13 @@ fn compile(engine: &Engine, plugin: &Plugin, module: &Path, out: &Path) -> Resul
     Ok(entry)
 }
 
-/// What tells engines apart that cannot run each other's code.
-fn engine_key(engine: &Engine) -> String {
-    struct Digesting(Sha256);
-    impl Hasher for Digesting {
-        fn write(&mut self, bytes: &[u8]) {
-            self.0.update(bytes);
-        }
-
-        fn finish(&self) -> u64 {
-            0
-        }
+/// The interfaces of the contract, with their versions.
+fn interfaces(root: &Path) -> Result<Vec<String>> {
+    let mut resolve = Resolve::default();
+    let mut plugin = None;
+    for package in ["host", "net", "firewall", "store", "plugin"] {
+        plugin = Some(resolve.push_path(root.join("wit").join(package))?.0);
     }
-    let mut hasher = Digesting(Sha256::new());
-    engine.precompile_compatibility_hash().hash(&mut hasher);
-    format!("{:x}", hasher.0.finalize())[..16].to_owned()
+    let world = resolve.select_world(&[plugin.context("there is no contract")?], Some("host-side"))?;
+    Ok(resolve.worlds[world].imports.keys().map(|key| resolve.name_world_key(key)).collect())
 }

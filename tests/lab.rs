@@ -5,6 +5,7 @@
 mod call;
 mod container;
 mod digest;
+pub(crate) mod guest;
 pub(crate) mod isolation;
 mod missing;
 mod namespace;

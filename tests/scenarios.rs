@@ -14,6 +14,7 @@ mod listing;
 mod mixed_fleet;
 mod network;
 mod policy_command;
+mod plugin_command;
 mod removal;
 mod rollback;
 mod scene;
@@ -44,6 +45,7 @@ pub(crate) fn tests() -> Vec<Test> {
         policy_command::tests(),
         audit::tests(),
         confinement::tests(),
+        plugin_command::tests(),
         containerd::tests(),
     ];
     parts.into_iter().flatten().collect()

@@ -1,10 +1,15 @@
 //! Which component serves a plugin type: one that came with weir, or one that
 //! the operator installed.
 
+mod compiler;
+mod description;
 mod digest;
 mod directory;
+mod interfaces;
 mod record;
+mod signature;
 mod store;
+mod writer;
 
 use std::borrow::Cow;
 
@@ -12,9 +17,15 @@ use crate::aot::PageAligned;
 use crate::failure::Failure;
 use crate::paths::Paths;
 
+pub(crate) use compiler::describe;
+pub(crate) use description::Description;
 pub(crate) use digest::Digest;
-pub(crate) use record::{Description, Record};
-pub(crate) use store::{Compiled, Store, StoreError};
+pub(crate) use directory::Directory;
+pub(crate) use interfaces::{check, meaning, role, unversioned};
+pub(crate) use record::Record;
+pub(crate) use signature::verify;
+pub(crate) use store::{Compiled, Store, is_type};
+pub(crate) use writer::{Change, Writer};
 
 /// A component that serves a plugin type.
 #[derive(Debug)]
@@ -59,6 +70,8 @@ pub(crate) enum Code {
 struct Bundled {
     name: &'static str,
     digest: &'static str,
+    size: u64,
+    description: &'static str,
     code: &'static [u8],
     is_interface_plugin: bool,
     is_ipam_plugin: bool,
@@ -99,6 +112,13 @@ pub(crate) fn bundled_names() -> impl Iterator<Item = &'static str> {
     BUNDLED.iter().map(|bundled| bundled.name)
 }
 
+/// What a component that comes with weir says of itself; its digest and size.
+pub(crate) fn bundled_facts(name: &str) -> Option<(&'static str, u64, Description)> {
+    let bundled = BUNDLED.iter().find(|bundled| bundled.name == name)?;
+    let description = serde_json::from_str(bundled.description).ok()?;
+    Some((bundled.digest, bundled.size, description))
+}
+
 /// All types that weir serves on this node.
 pub(crate) fn names(paths: &Paths) -> Result<Vec<String>, Failure> {
     let mut names: Vec<String> = bundled_names().map(str::to_owned).collect();
@@ -109,6 +129,9 @@ pub(crate) fn names(paths: &Paths) -> Result<Vec<String>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A component that imports nothing that has to be granted.
+    pub(super) const COMPONENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/static.wasm"));
 
     #[test]
     fn every_bundled_component_loads_and_imports_only_what_it_is_granted() {

@@ -4,6 +4,7 @@ mod attachments;
 mod audit;
 mod install;
 mod policy;
+mod plugin;
 mod trial;
 
 use std::path::PathBuf;
@@ -49,6 +50,9 @@ enum Command {
         #[arg(long)]
         replace: bool,
     },
+    /// Installs and removes third parties' components.
+    #[command(subcommand)]
+    Plugin(plugin::Command),
     /// Lists the attachments that the journal knows.
     Attachments {
         /// Writes JSON, one object a line.
@@ -70,6 +74,7 @@ pub fn run() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Try { conflist } => trial::run(conflist.as_deref()),
         Command::Install { bin_dir, types, replace } => install::run(&bin_dir, &types, replace),
+        Command::Plugin(command) => plugin::run(command),
         Command::Attachments { json } => attachments::run(json),
         Command::Policy(command) => policy::run(command),
         Command::Audit(options) => audit::run(&options),

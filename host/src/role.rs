@@ -11,7 +11,7 @@ use crate::catalog::Plugin;
 use crate::failure::{Failure, code};
 use crate::request::Command;
 use crate::result::CniResult;
-use crate::session::Sandbox;
+use crate::session::{self, Sandbox};
 use crate::wit;
 use crate::wit::exports::weir::plugin::{ipam, plugin};
 use crate::wit::weir::plugin::types::IpamResult;
@@ -42,6 +42,18 @@ fn broken(plugin: &Plugin, error: &wasmtime::Error) -> Failure {
         code::COMPONENT,
         format!("the component of plugin type {} lacks an export: {error:#}", plugin.name),
     )
+}
+
+/// Checks that a component fits this weir, without running anything of it.
+pub(crate) fn check(engine: &Engine, plugin: &Plugin) -> Result<(), Failure> {
+    let instance = session::prepare(engine, plugin)?;
+    if plugin.is_interface_plugin {
+        plugin::GuestIndices::new(&instance).map_err(|error| broken(plugin, &error))?;
+    }
+    if plugin.is_ipam_plugin {
+        ipam::GuestIndices::new(&instance).map_err(|error| broken(plugin, &error))?;
+    }
+    Ok(())
 }
 
 /// Calls one export, whose handle is that of the attachment or the network.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use wasmtime::component::{Component, HasSelf, Instance, Linker, ResourceTable};
+use wasmtime::component::{Component, HasSelf, Instance, InstancePre, Linker, ResourceTable};
 use wasmtime::{Engine, Store, StoreLimits, StoreLimitsBuilder, Trap, UpdateDeadline};
 
 use crate::call::{Call, Stop};
@@ -158,6 +158,21 @@ impl Sandbox {
 /// The names of the interfaces that a component imports.
 pub(crate) fn imports(engine: &Engine, component: &Component) -> Vec<String> {
     component.component_type().imports(engine).map(|(name, _)| name.to_owned()).collect()
+}
+
+/// Links all that a component imports, granted or not, and runs nothing of it:
+/// tells whether it fits what the host offers.
+pub(crate) fn prepare(engine: &Engine, plugin: &Plugin) -> Result<InstancePre<Session>, Failure> {
+    let component = aot::load(engine, plugin)?;
+    let mut linker = Linker::new(engine);
+    let unfit = |error: wasmtime::Error| {
+        Failure::new(code::COMPONENT, format!("plugin {} does not fit this weir: {error:#}", plugin.name))
+    };
+    for import in imports(engine, &component) {
+        let name = import.split_once('@').map_or(import.as_str(), |(name, _)| name);
+        link_interface(&mut linker, name).map_err(unfit)?;
+    }
+    linker.instantiate_pre(&component).map_err(unfit)
 }
 
 /// Whether a grant, as `weir:net/links`, covers an import, as

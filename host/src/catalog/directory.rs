@@ -24,7 +24,7 @@ pub(crate) struct Directory {
 impl Directory {
     /// Opens a directory, by whatever way leads to it. The caller has to
     /// [`check`](Self::check) it before relying on what is in it.
-    pub(super) fn open(path: &Path) -> Result<Option<Self>, StoreError> {
+    pub(crate) fn open(path: &Path) -> Result<Option<Self>, StoreError> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         match nix::fcntl::open(path, flags, Mode::empty()) {
             Ok(fd) => Ok(Some(Self { fd, path: path.to_owned() })),
@@ -39,13 +39,13 @@ impl Directory {
     }
 
     /// Checks who owns it and who may write to it.
-    pub(super) fn check(&self) -> Result<(), StoreError> {
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
         let stat = fstat(&self.fd).map_err(|errno| StoreError::io("look at", &self.path, errno))?;
         check(&stat, SFlag::S_IFDIR, &self.path)
     }
 
     /// Opens a directory in it.
-    pub(super) fn directory(&self, name: &str) -> Result<Option<Self>, StoreError> {
+    pub(crate) fn directory(&self, name: &str) -> Result<Option<Self>, StoreError> {
         let path = self.path.join(name);
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         match openat(&self.fd, name, flags, Mode::empty()) {
@@ -63,7 +63,7 @@ impl Directory {
     }
 
     /// Opens a directory in it, and makes it if there is none.
-    pub(super) fn ensure(&self, name: &str) -> Result<Self, StoreError> {
+    pub(crate) fn ensure(&self, name: &str) -> Result<Self, StoreError> {
         let path = self.path.join(name);
         match mkdirat(&self.fd, name, Mode::from_bits_truncate(0o755)) {
             Ok(()) => self.sync()?,
@@ -90,7 +90,7 @@ impl Directory {
     }
 
     /// Reads a file in it that is no larger than `limit`.
-    pub(super) fn read(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
+    pub(crate) fn read(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
         let Some(file) = self.file(name)? else { return Ok(None) };
         let path = self.path.join(name);
         let mut bytes = Vec::new();
@@ -108,7 +108,7 @@ impl Directory {
     /// Writes a file in it, whole or not at all, and durably.
     ///
     /// Two writers must not write the same file at the same time.
-    pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
         let path = self.path.join(name);
         let fresh = format!(".{name}");
         let _ = unlinkat(&self.fd, fresh.as_str(), UnlinkatFlags::NoRemoveDir);

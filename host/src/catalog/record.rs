@@ -4,20 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::description::Description;
 use super::digest::Digest;
-
-/// What a component says of itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Description {
-    /// The interfaces that it imports, with their versions.
-    pub(crate) imports: Vec<String>,
-    /// The interfaces that it exports, with their versions.
-    pub(crate) exports: Vec<String>,
-    /// The language that it was written in, if it says so.
-    pub(crate) language: Option<String>,
-    /// The tools that made it, if it names them.
-    pub(crate) tools: Vec<String>,
-}
 
 /// The record of an installed component.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,20 +21,8 @@ pub(crate) struct Record {
     pub(crate) description: Description,
     /// When it was installed, in seconds since 1970.
     pub(crate) added: u64,
-    /// The key whose signature of it was checked when it was installed.
+    /// The key that had signed the file that it was installed from.
     pub(crate) signed_by: Option<String>,
     /// For each engine that it was compiled for, the digest of the code.
     pub(crate) compiled: BTreeMap<String, Digest>,
-}
-
-impl Description {
-    /// Whether it makes interfaces.
-    pub(crate) fn is_interface_plugin(&self) -> bool {
-        self.exports.iter().any(|export| export.starts_with("weir:plugin/plugin@"))
-    }
-
-    /// Whether it hands out addresses.
-    pub(crate) fn is_ipam_plugin(&self) -> bool {
-        self.exports.iter().any(|export| export.starts_with("weir:plugin/ipam@"))
-    }
 }

@@ -69,7 +69,7 @@ impl StoreError {
     pub(crate) fn advice(&self) -> &'static str {
         match self {
             Self::Untrusted { .. } => {
-                "only the user that weir runs as may own and write what is in its store; if that was an accident, correct owner and mode, otherwise remove the file and run \"weir plugin add\" again"
+                "only the user that weir runs as may own it and write to it: correct owner and mode if that was an accident, otherwise remove it and run \"weir plugin add\" again"
             }
             Self::Damaged { .. } => "run \"weir plugin add\" again with the component",
             Self::Outdated { .. } => "run \"weir plugin refresh\"",
@@ -87,7 +87,7 @@ impl From<StoreError> for Failure {
 /// The store, open for reading.
 #[derive(Debug)]
 pub(crate) struct Store {
-    root: Directory,
+    pub(super) root: Directory,
 }
 
 /// Compiled code in the store, opened and not yet read.
@@ -114,9 +114,10 @@ impl Compiled {
     }
 }
 
-/// Whether a text can be the name of a plugin type.
+/// Whether a text can be the name of a plugin type. By the name `weir` the
+/// program itself is called, also when the store is broken.
 pub(crate) fn is_type(name: &str) -> bool {
-    name.len() <= TYPE_LIMIT && is_identifier(name)
+    name.len() <= TYPE_LIMIT && name != "weir" && is_identifier(name)
 }
 
 /// Finds the installed component of a type.
@@ -176,20 +177,38 @@ impl Store {
         Ok(Some(record))
     }
 
+    /// The records of all components, in the order of their digests.
+    pub(crate) fn records(&self) -> Result<Vec<Record>, StoreError> {
+        let mut found = Vec::new();
+        let Some(records) = self.root.directory("records")? else { return Ok(found) };
+        for name in records.names()? {
+            let Some(digest) = name.strip_suffix(".json").and_then(Digest::from_hex) else { continue };
+            found.extend(self.record(&digest)?);
+        }
+        Ok(found)
+    }
+
     /// Finds what serves a type.
     fn plugin(&self, kind: &str) -> Result<Option<Plugin>, StoreError> {
-        let Some(record) = self.current_record(kind)? else { return Ok(None) };
+        match self.current_record(kind)? {
+            Some(record) => self.plugin_of(kind, &record).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// A component as the plugin of a type.
+    pub(super) fn plugin_of(&self, kind: &str, record: &Record) -> Result<Plugin, StoreError> {
         let Some(digest) = record.compiled.get(COMPILED_FOR) else {
             return Err(StoreError::Outdated { kind: kind.to_owned() });
         };
-        Ok(Some(Plugin {
+        Ok(Plugin {
             name: intern(kind),
             digest: record.digest.to_string().into(),
             origin: Origin::Installed,
             is_interface_plugin: record.description.is_interface_plugin(),
             is_ipam_plugin: record.description.is_ipam_plugin(),
             code: Code::Stored(self.compiled(&record.digest, digest)?),
-        }))
+        })
     }
 
     fn current_record(&self, kind: &str) -> Result<Option<Record>, StoreError> {
@@ -210,7 +229,7 @@ impl Store {
     }
 
     /// Opens the code of a component for this weir.
-    fn compiled(&self, component: &Digest, code: &Digest) -> Result<Compiled, StoreError> {
+    pub(super) fn compiled(&self, component: &Digest, code: &Digest) -> Result<Compiled, StoreError> {
         let name = compiled_name(component, COMPILED_FOR);
         let path = self.root.path().join("compiled").join(&name);
         let file = match self.root.directory("compiled")? {
@@ -223,7 +242,7 @@ impl Store {
 }
 
 /// The name of the file of a component's code for an engine.
-fn compiled_name(component: &Digest, engine: &str) -> String {
+pub(super) fn compiled_name(component: &Digest, engine: &str) -> String {
     format!("{}-{engine}.cwasm", component.hex())
 }
 

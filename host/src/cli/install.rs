@@ -8,16 +8,18 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 
 use crate::catalog;
+use crate::request::state_paths;
 
 /// The name of the binary itself.
 const PROGRAM: &str = "weir";
 
 pub(super) fn run(bin_dir: &Path, types: &[String], replace: bool) -> Result<ExitCode> {
-    let known: Vec<&str> = catalog::bundled_names().collect();
-    if let Some(unknown) = types.iter().find(|name| !known.contains(&name.as_str())) {
+    let known = catalog::names(&state_paths())?;
+    if let Some(unknown) = types.iter().find(|name| !known.contains(name)) {
         bail!("install plugin type {unknown:?}: weir has no such component; it serves {}", known.join(", "));
     }
-    let types: Vec<&str> = if types.is_empty() { known } else { types.iter().map(String::as_str).collect() };
+    let types = if types.is_empty() { &known } else { types };
+    let types: Vec<&str> = types.iter().map(String::as_str).collect();
     let foreign: Vec<&str> = types.iter().copied().filter(|name| is_foreign(&bin_dir.join(name))).collect();
     if !foreign.is_empty() && !replace {
         bail!(

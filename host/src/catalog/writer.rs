@@ -1,0 +1,481 @@
+//! Changes of the store: one process at a time, and each file whole or not at
+//! all.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, TryLockError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::compiler;
+use super::description::Description;
+use super::digest::Digest;
+use super::directory::Directory;
+use super::record::Record;
+use super::store::{Store, StoreError, compiled_name};
+use super::{COMPILED_FOR, interfaces};
+use crate::failure::{Failure, code};
+use crate::paths::Paths;
+use crate::{engine, role};
+
+/// How long to wait for another process that changes the store.
+const LOCK_WAIT: Duration = Duration::from_secs(60);
+
+/// A component in memory is no larger.
+const COMPONENT_LIMIT: u64 = 256 << 20;
+
+/// The store, locked against other changes.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    store: Store,
+    components: Directory,
+    compiled: Directory,
+    records: Directory,
+    types: Directory,
+    _lock: File,
+}
+
+/// What adding a component changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// Nothing: it was there and in use.
+    None,
+    /// It is there now.
+    Added,
+    /// It was there, and serves the type now, or its code was made anew.
+    Restored,
+    /// It took the place of another one, which is still there.
+    Replaced(Digest),
+}
+
+impl Writer {
+    /// Opens the store and makes it where there is none.
+    pub(crate) fn open(paths: &Paths) -> Result<Self, Failure> {
+        let path = paths.state();
+        fs::create_dir_all(path).map_err(|error| StoreError::Io {
+            attempt: "create",
+            path: path.to_owned(),
+            error,
+        })?;
+        let state =
+            Directory::open(path)?.ok_or_else(|| StoreError::io("open", path, nix::errno::Errno::ENOENT))?;
+        state.check()?;
+        let root = state.ensure("plugins")?;
+        let lock = lock(&root)?;
+        let [components, compiled, records, types] = ["components", "compiled", "records", "types"];
+        let writer = Self {
+            components: root.ensure(components)?,
+            compiled: root.ensure(compiled)?,
+            records: root.ensure(records)?,
+            types: root.ensure(types)?,
+            store: Store { root },
+            _lock: lock,
+        };
+        writer.sweep()?;
+        Ok(writer)
+    }
+
+    /// What is in the store.
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Removes what an interrupted process left: unfinished files, and files
+    /// without a record.
+    fn sweep(&self) -> Result<(), StoreError> {
+        for directory in [&self.components, &self.compiled, &self.records, &self.types] {
+            for name in directory.names()?.iter().filter(|name| name.starts_with('.')) {
+                directory.remove(name)?;
+            }
+        }
+        let records = self.records.names()?;
+        for directory in [&self.components, &self.compiled] {
+            for name in directory.names()? {
+                let Some(digest) = name.get(..64) else { continue };
+                if !records.contains(&format!("{digest}.json")) {
+                    directory.remove(&name)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a component and lets it serve a type.
+    pub(crate) fn add(
+        &self,
+        kind: &str,
+        component: &[u8],
+        description: &Description,
+        signed_by: Option<&str>,
+    ) -> Result<(Digest, Change), Failure> {
+        interfaces::check(description).map_err(|reason| Failure::new(code::COMPONENT, reason))?;
+        let digest = Digest::of(component);
+        let before = self.store.current(kind).ok().flatten();
+        let old = self.intact(&digest);
+        let mut record = match &old {
+            Some(record) => record.clone(),
+            None => {
+                let record = Record {
+                    digest: digest.clone(),
+                    size: component.len() as u64,
+                    types: Vec::new(),
+                    description: description.clone(),
+                    added: now(),
+                    signed_by: None,
+                    compiled: BTreeMap::new(),
+                };
+                self.install(kind, component, record)?
+            }
+        };
+        if !record.types.iter().any(|known| known == kind) {
+            record.types.push(kind.to_owned());
+            record.types.sort();
+        }
+        if let Some(key) = signed_by {
+            record.signed_by = Some(key.to_owned());
+        }
+        if old.as_ref() != Some(&record) {
+            self.write_record(&record)?;
+        }
+        let is_in_use = before.as_ref() == Some(&digest);
+        if !is_in_use {
+            self.write_type(kind, &digest)?;
+        }
+        let change = match (old, before) {
+            (Some(_), _) if is_in_use => Change::None,
+            (_, Some(before)) if !is_in_use => Change::Replaced(before),
+            (None, None) => Change::Added,
+            _ => Change::Restored,
+        };
+        Ok((digest, change))
+    }
+
+    /// The record of a component of which everything is there and unchanged.
+    fn intact(&self, digest: &Digest) -> Option<Record> {
+        let record = self.store.record(digest).ok()??;
+        let component = self.components.read(&component_name(digest), COMPONENT_LIMIT).ok()??;
+        let compiled = self.store.compiled(digest, record.compiled.get(COMPILED_FOR)?).ok()?;
+        (Digest::of(&component) == *digest && compiled.read().is_ok()).then_some(record)
+    }
+
+    /// Compiles a component and writes both, if the result fits this weir.
+    fn install(&self, kind: &str, component: &[u8], mut record: Record) -> Result<Record, Failure> {
+        if let Ok(Some(old)) = self.store.record(&record.digest) {
+            record.types = old.types;
+            record.signed_by = old.signed_by;
+            record.added = old.added;
+        }
+        let code = compiler::compile(component).map_err(|error| {
+            Failure::new(code::COMPONENT, format!("compile the component of plugin type {kind}: {error}"))
+        })?;
+        record.compiled = BTreeMap::from([(COMPILED_FOR.to_owned(), Digest::of(&code))]);
+        self.components.write(&component_name(&record.digest), component)?;
+        self.compiled.write(&compiled_name(&record.digest, COMPILED_FOR), &code)?;
+        let checked = self.store.plugin_of(kind, &record).map_err(Failure::from).and_then(|plugin| {
+            let engine = engine::engine()
+                .map_err(|error| Failure::new(code::COMPONENT, format!("start the sandbox: {error:#}")))?;
+            role::check(engine, &plugin)
+        });
+        if let Err(failure) = checked {
+            self.sweep()?;
+            return Err(failure);
+        }
+        Ok(record)
+    }
+
+    /// Compiles all components for this weir that are not; returns how many.
+    pub(crate) fn refresh(&self) -> Result<usize, Failure> {
+        let mut count = 0;
+        for record in self.store.records()? {
+            if self.intact(&record.digest).is_some() {
+                continue;
+            }
+            let name = component_name(&record.digest);
+            let component = self.components.read(&name, COMPONENT_LIMIT)?;
+            let component = component.filter(|component| Digest::of(component) == record.digest);
+            let component = component.ok_or_else(|| {
+                let path = self.components.path().join(&name);
+                StoreError::damaged(path, "it is not the component that was installed")
+            })?;
+            let outdated: Vec<String> = record.compiled.keys().cloned().collect();
+            let kind = record.types.first().cloned().unwrap_or_default();
+            let digest = record.digest.clone();
+            self.write_record(&self.install(&kind, &component, record)?)?;
+            for engine in outdated.iter().filter(|engine| *engine != COMPILED_FOR) {
+                self.compiled.remove(&compiled_name(&digest, engine))?;
+            }
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// Lets another installed version serve a type.
+    pub(crate) fn switch(&self, kind: &str, digest: &Digest) -> Result<(), Failure> {
+        let record = self.store.record(digest)?;
+        let record = record.filter(|record| record.types.iter().any(|known| known == kind));
+        let record = record.ok_or_else(|| absent(kind, digest))?;
+        self.store.plugin_of(kind, &record)?;
+        Ok(self.write_type(kind, digest)?)
+    }
+
+    /// Removes all versions of a type, or one; returns those that are gone.
+    pub(crate) fn remove(&self, kind: &str, only: Option<&Digest>) -> Result<Vec<Digest>, Failure> {
+        let records = self.store.records()?.into_iter();
+        let versions: Vec<Record> =
+            records.filter(|record| record.types.iter().any(|known| known == kind)).collect();
+        // A damaged one can be removed as well.
+        let current = self.store.current(kind).ok().flatten();
+        if let Some(only) = only {
+            if !versions.iter().any(|record| record.digest == *only) {
+                return Err(absent(kind, only));
+            }
+            if current.as_ref() == Some(only) && versions.len() > 1 {
+                return Err(Failure::new(
+                    code::COMPONENT,
+                    format!("remove {only} of plugin type {kind}: it is the version in use"),
+                )
+                .details("let another one serve the type first, with \"weir plugin use\""));
+            }
+        }
+        let is_gone = |record: &Record| only.is_none_or(|only| record.digest == *only);
+        if only.is_none() || versions.iter().all(is_gone) {
+            // From here on no call finds it; those under way have it open.
+            let was_there = self.types.remove(kind)?;
+            if !was_there && versions.is_empty() {
+                return Err(Failure::new(
+                    code::COMPONENT,
+                    format!("remove plugin type {kind}: no component is installed for it"),
+                )
+                .details("\"weir plugin list\" shows what is installed"));
+            }
+        }
+        let mut gone = Vec::new();
+        for mut record in versions.into_iter().filter(is_gone) {
+            record.types.retain(|known| known != kind);
+            if record.types.is_empty() {
+                self.records.remove(&format!("{}.json", record.digest.hex()))?;
+            } else {
+                self.write_record(&record)?;
+            }
+            gone.push(record.digest);
+        }
+        self.sweep()?;
+        Ok(gone)
+    }
+
+    fn write_record(&self, record: &Record) -> Result<(), StoreError> {
+        let name = format!("{}.json", record.digest.hex());
+        let text = serde_json::to_vec_pretty(record).map_err(|error| StoreError::Io {
+            attempt: "write",
+            path: self.records.path().join(&name),
+            error: error.into(),
+        })?;
+        self.records.write(&name, &text)
+    }
+
+    fn write_type(&self, kind: &str, digest: &Digest) -> Result<(), StoreError> {
+        self.types.write(kind, format!("{digest}\n").as_bytes())
+    }
+}
+
+fn component_name(digest: &Digest) -> String {
+    format!("{}.wasm", digest.hex())
+}
+
+fn absent(kind: &str, digest: &Digest) -> Failure {
+    Failure::new(code::COMPONENT, format!("{digest} is not installed for plugin type {kind}"))
+        .details("\"weir plugin list\" shows what is installed")
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// Waits for its turn. Whoever holds the lock compiles something.
+fn lock(root: &Directory) -> Result<File, Failure> {
+    let file = root.lock_file("lock")?;
+    let deadline = Instant::now() + LOCK_WAIT;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(20));
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(Failure::new(
+                    code::TRY_AGAIN,
+                    format!("{} is being changed by another process", root.path().display()),
+                ));
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(Failure::io(format!("lock {}: {error}", root.path().display())));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::tests::COMPONENT;
+    use crate::catalog::{self, Origin};
+    use crate::engine::engine;
+
+    fn add(paths: &Paths, kind: &str, bytes: &[u8]) -> Result<(Digest, Change), Failure> {
+        let described =
+            compiler::describe(bytes).map_err(|error| Failure::new(code::COMPONENT, error.to_string()))?;
+        Writer::open(paths)?.add(kind, &described.component, &described.description, None)
+    }
+
+    /// The component with a section at its end that means nothing.
+    fn version(number: u8) -> Vec<u8> {
+        [COMPONENT, &[0, 2, 1, number]].concat()
+    }
+
+    fn everything(paths: &Paths) -> Vec<String> {
+        let root = paths.state().join("plugins");
+        let names = ["components", "compiled", "records", "types"];
+        let mut found: Vec<String> = names
+            .iter()
+            .flat_map(|name| fs::read_dir(root.join(name)).into_iter().flatten().flatten())
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn versions_replace_each_other_and_stay() {
+        let directory = tempfile::tempdir().unwrap();
+        let paths = Paths::below(directory.path());
+        assert!(catalog::find(&paths, "acme").unwrap().is_none());
+        let (one, change) = add(&paths, "acme", COMPONENT).unwrap();
+        assert_eq!((one.clone(), change), (Digest::of(COMPONENT), Change::Added));
+        assert_eq!(add(&paths, "acme", COMPONENT).unwrap().1, Change::None);
+        let held = catalog::find(&paths, "acme").unwrap().unwrap();
+        assert_eq!((held.name, held.origin), ("acme", Origin::Installed));
+        assert!(held.is_ipam_plugin && !held.is_interface_plugin && held.digest == one.to_string());
+        let (two, change) = add(&paths, "acme", &version(2)).unwrap();
+        assert_eq!(change, Change::Replaced(one.clone()));
+        assert_eq!(catalog::find(&paths, "acme").unwrap().unwrap().digest, two.to_string());
+        let writer = Writer::open(&paths).unwrap();
+        assert!(writer.remove("acme", Some(&two)).unwrap_err().message.contains("in use"));
+        writer.switch("acme", &one).unwrap();
+        writer.remove("acme", Some(&two)).unwrap();
+        assert!(writer.switch("acme", &two).is_err());
+        assert_eq!(writer.remove("acme", None).unwrap(), [one]);
+        assert_eq!(everything(&paths), Vec::<String>::new());
+        assert!(catalog::find(&paths, "acme").unwrap().is_none());
+        // A call that was under way still has what it needs.
+        crate::aot::load(engine().unwrap(), &held).unwrap();
+    }
+
+    #[test]
+    fn a_component_may_serve_two_types() {
+        let directory = tempfile::tempdir().unwrap();
+        let paths = Paths::below(directory.path());
+        let (digest, _) = add(&paths, "one", COMPONENT).unwrap();
+        assert_eq!(add(&paths, "two", COMPONENT).unwrap(), (digest.clone(), Change::Restored));
+        assert_eq!(catalog::names(&paths).unwrap()[catalog::bundled_names().count()..], ["one", "two"]);
+        let writer = Writer::open(&paths).unwrap();
+        writer.remove("one", None).unwrap();
+        assert!(catalog::find(&paths, "one").unwrap().is_none());
+        assert_eq!(writer.store().record(&digest).unwrap().unwrap().types, ["two"]);
+        crate::aot::load(engine().unwrap(), &catalog::find(&paths, "two").unwrap().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn what_an_interrupted_process_left_is_swept_away() {
+        let directory = tempfile::tempdir().unwrap();
+        let paths = Paths::below(directory.path());
+        add(&paths, "acme", COMPONENT).unwrap();
+        let before = everything(&paths);
+        let other = Digest::of(b"other");
+        for name in [
+            format!("components/{}.wasm", other.hex()),
+            format!("components/.{}.wasm", other.hex()),
+            format!("compiled/{}-0123.cwasm", other.hex()),
+            "types/.acme".to_owned(),
+        ] {
+            fs::write(paths.state().join("plugins").join(name), b"half").unwrap();
+        }
+        drop(Writer::open(&paths).unwrap());
+        assert_eq!(everything(&paths), before);
+    }
+
+    #[test]
+    fn one_writer_at_a_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let paths = Paths::below(directory.path());
+        let first = Writer::open(&paths).unwrap();
+        let lock = first.store.root.lock_file("lock").unwrap();
+        assert!(matches!(lock.try_lock(), Err(TryLockError::WouldBlock)));
+        drop(first);
+        // A program that another test is about to execute may still have it.
+        lock.lock().unwrap();
+    }
+
+    /// A generator of numbers that is the same in each run (xorshift).
+    struct Numbers(u64);
+
+    impl Numbers {
+        fn below(&mut self, limit: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            usize::try_from(self.0 % limit as u64).unwrap_or_default()
+        }
+    }
+
+    fn mutation(numbers: &mut Numbers) -> Vec<u8> {
+        let mut bytes = COMPONENT.to_vec();
+        for _ in 0..=numbers.below(3) {
+            let place = numbers.below(bytes.len());
+            match numbers.below(4) {
+                0 => bytes[place] ^= 1 << numbers.below(8),
+                1 => bytes[place] = u8::try_from(numbers.below(256)).unwrap_or_default(),
+                2 => bytes.truncate(place.max(1)),
+                _ => {
+                    let end = (place + numbers.below(64)).min(bytes.len());
+                    bytes.drain(place..end);
+                }
+            }
+        }
+        bytes
+    }
+
+    /// Installs mutations; returns how many could be installed.
+    fn install_mutations(count: usize, seed: u64) -> usize {
+        let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        let paths = Paths::below(directory.path());
+        let mut numbers = Numbers(seed);
+        let mut installed = 0;
+        for number in 0..count {
+            match add(&paths, "acme", &mutation(&mut numbers)) {
+                Ok((digest, _)) => {
+                    installed += 1;
+                    let plugin = catalog::find(&paths, "acme").unwrap().unwrap();
+                    assert_eq!(plugin.digest, digest.to_string());
+                    crate::role::check(engine().unwrap(), &plugin).unwrap();
+                    Writer::open(&paths).unwrap().remove("acme", None).unwrap();
+                }
+                Err(failure) => {
+                    assert_eq!(failure.code, code::COMPONENT, "{seed} {number}: {failure}");
+                    assert!(!failure.message.contains("the compiler "), "{seed} {number}: {failure}");
+                }
+            }
+            assert_eq!(everything(&paths), Vec::<String>::new(), "{seed} {number}");
+        }
+        installed
+    }
+
+    #[test]
+    fn a_thousand_mutations_are_installed_whole_or_not_at_all() {
+        let installed: usize = thread::scope(|scope| {
+            let workers: Vec<_> =
+                (1..=4).map(|seed| scope.spawn(move || install_mutations(250, seed))).collect();
+            workers.into_iter().map(|worker| worker.join().unwrap()).sum()
+        });
+        // Otherwise nothing was tested beyond the first look.
+        assert!((10..990).contains(&installed), "{installed} could be installed");
+    }
+}

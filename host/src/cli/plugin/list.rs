@@ -1,0 +1,95 @@
+//! `weir plugin list`.
+
+use std::io::Write;
+
+use anyhow::Result;
+use comfy_table::{Table, presets};
+use serde_json::json;
+
+use super::size;
+use crate::catalog::{Digest, Record};
+use crate::failure::Failure;
+
+/// A version of a plugin type.
+struct Version {
+    kind: String,
+    is_in_use: bool,
+    record: Record,
+}
+
+pub(super) fn run(as_json: bool) -> Result<()> {
+    let mut versions = Vec::new();
+    if let Some(store) = super::store()? {
+        for record in store.records().map_err(Failure::from)? {
+            for kind in record.types.clone() {
+                let current = store.current(&kind).map_err(Failure::from)?;
+                let is_in_use = current.as_ref() == Some(&record.digest);
+                versions.push(Version { kind, is_in_use, record: record.clone() });
+            }
+        }
+    }
+    versions.sort_by(|one, other| {
+        one.kind
+            .cmp(&other.kind)
+            .then(other.is_in_use.cmp(&one.is_in_use))
+            .then(one.record.added.cmp(&other.record.added))
+    });
+    if as_json {
+        print_json(&versions)?;
+    } else if versions.is_empty() {
+        println!("no plugins are installed; \"weir plugin add\" installs one");
+    } else {
+        println!("{}", table(&versions));
+    }
+    Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "a command's output")]
+fn print_json(versions: &[Version]) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    for Version { kind, is_in_use, record } in versions {
+        let line = json!({
+            "type": kind,
+            "inUse": is_in_use,
+            "digest": record.digest,
+            "size": record.size,
+            "imports": record.description.imports,
+            "exports": record.description.exports,
+            "language": record.description.language,
+            "tools": record.description.tools,
+            "added": record.added,
+            "signedBy": record.signed_by,
+        });
+        writeln!(out, "{line}")?;
+    }
+    Ok(())
+}
+
+fn table(versions: &[Version]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["TYPE", "VERSION", "IN USE", "KIND", "SIZE", "LANGUAGE", "SIGNED"]);
+    for Version { kind, is_in_use, record } in versions {
+        let description = &record.description;
+        let role = match (description.is_interface_plugin(), description.is_ipam_plugin()) {
+            (true, true) => "interface, IPAM",
+            (true, false) => "interface",
+            _ => "IPAM",
+        };
+        table.add_row([
+            kind.clone(),
+            short(&record.digest),
+            if *is_in_use { "yes" } else { "no" }.to_owned(),
+            role.to_owned(),
+            size(record.size),
+            description.language.clone().unwrap_or_else(|| "unknown".to_owned()),
+            if record.signed_by.is_some() { "yes" } else { "no" }.to_owned(),
+        ]);
+    }
+    table
+}
+
+/// Enough of a digest to name a version by.
+fn short(digest: &Digest) -> String {
+    digest.hex().chars().take(12).collect()
+}
