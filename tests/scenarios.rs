@@ -2,6 +2,7 @@
 //! crowds, and other plugins on the same node. And weir's own commands.
 
 mod audit;
+mod changed_policy;
 mod confinement;
 mod containerd;
 mod crowd;
@@ -13,8 +14,8 @@ mod kills;
 mod listing;
 mod mixed_fleet;
 mod network;
-mod policy_command;
 mod plugin_command;
+mod policy_command;
 mod removal;
 mod rollback;
 mod scene;
@@ -44,6 +45,7 @@ pub(crate) fn tests() -> Vec<Test> {
         listing::tests(),
         policy_command::tests(),
         audit::tests(),
+        changed_policy::tests(),
         confinement::tests(),
         plugin_command::tests(),
         containerd::tests(),
