@@ -452,6 +452,7 @@ fn outdated() -> anyhow::Result<()> {
 fn allow() -> anyhow::Result<()> {
     let shop = Shop::new()?;
     let path = guest::component("fixed")?.display().to_string();
+    shop.policy("")?;
     let text = shop.succeed(&format!("add {path} --type fixed"))?;
     let rule = shop.lab.path("policy").join("policy.d/plugin-fixed.toml");
     let shown = rule.display().to_string();
@@ -505,7 +506,8 @@ fn signed() -> anyhow::Result<()> {
     let add = format!("add {} --type fixed", path.display());
     let known = key.public();
     let policy = |is_required: bool| {
-        let text = format!("[plugins]\nsigning-keys = [\"{known}\"]\nrequire-signature = {is_required}\n");
+        let text =
+            format!("[plugins]\nsigning-keys = [\"{known}\"]\nrequire-signature = {is_required}\n{POLICY}");
         shop.policy(&text)
     };
     policy(true)?;
@@ -533,6 +535,7 @@ fn signed() -> anyhow::Result<()> {
 fn grants() -> anyhow::Result<()> {
     let shop = Shop::new()?;
     let path = guest::component("fixed")?;
+    shop.policy("")?;
     let has = |text: &str, word: &str| -> anyhow::Result<()> {
         ensure!(text.contains(word), "it does not mention {word:?}: {text}");
         Ok(())
