@@ -14,6 +14,7 @@ mod kills;
 mod listing;
 mod mixed_fleet;
 mod network;
+mod plan;
 mod plugin_command;
 mod policy_command;
 mod removal;
@@ -47,6 +48,7 @@ pub(crate) fn tests() -> Vec<Test> {
         audit::tests(),
         changed_policy::tests(),
         confinement::tests(),
+        plan::tests(),
         plugin_command::tests(),
         containerd::tests(),
     ];

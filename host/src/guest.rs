@@ -1,6 +1,6 @@
 //! A plugin in a call: which component it is, and what it may do.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use crate::catalog::{Origin, Plugin};
 use crate::policy::{Operation, Permit, Policy, Refusal, Subject};
@@ -21,6 +21,9 @@ pub(crate) struct Guest {
     is_unrestricted: bool,
     /// Changes that it has made, or was refused.
     changes: Cell<u32>,
+    /// In a plan, the rules that allowed what it asked for last: the
+    /// operation, and the rule's place.
+    rules: RefCell<Vec<(String, String)>>,
 }
 
 impl Guest {
@@ -31,7 +34,7 @@ impl Guest {
         };
         let permit = policy.permit(&Subject {
             network,
-            plugin: plugin.name.as_ref(),
+            plugin: plugin.name,
             digest: &plugin.digest,
             tenant,
             is_bundled: grants.is_some(),
@@ -43,6 +46,7 @@ impl Guest {
             permit,
             grants,
             changes: Cell::new(0),
+            rules: RefCell::new(Vec::new()),
         }
     }
 
@@ -54,6 +58,22 @@ impl Guest {
     /// Whether no rule has anything to say about it.
     pub(crate) fn is_unrestricted(&self) -> bool {
         self.is_unrestricted
+    }
+
+    /// Remembers which rules allow an operation, for a plan.
+    pub(crate) fn remember_rules(&self, operation: &str, wanted: &[Operation<'_>]) {
+        let covering = wanted.iter().filter_map(|wanted| self.permit.covering(wanted));
+        let places = covering.map(|(grant, line)| (operation.to_owned(), grant.place(line)));
+        self.rules.borrow_mut().extend(places);
+    }
+
+    /// The rules that allow an operation, once it was done; forgets all.
+    pub(crate) fn take_rules(&self, operation: &str) -> Vec<String> {
+        let remembered = self.rules.take().into_iter();
+        let mut places: Vec<String> =
+            remembered.filter(|(of, _)| of == operation).map(|(_, place)| place).collect();
+        places.dedup();
+        places
     }
 
     /// Counts a change that it asks for.

@@ -21,6 +21,7 @@ mod failure;
 mod firewall;
 mod gc;
 mod guest;
+mod imagination;
 mod journal;
 mod leases;
 mod netlink;

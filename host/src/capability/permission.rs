@@ -33,6 +33,9 @@ impl Session {
             self.call.refuse(&self.guest, operation, object, &reason)?;
             return Ok(Some(reason));
         }
+        if self.call.node.is_imagined() {
+            self.guest.remember_rules(operation, wanted);
+        }
         Ok(None)
     }
 
