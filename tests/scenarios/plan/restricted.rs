@@ -10,12 +10,14 @@ use super::super::network::{BRIDGE, RICH};
 use super::super::scene::Scene;
 use super::planner::{audited, operations, plan, plan_for, planned};
 use crate::Test;
+use crate::lab::{guest, line};
 
 pub(super) fn tests() -> Vec<Test> {
     vec![
         Test::new("plan: each operation names the rule that allows it, or the refusal", rules),
         Test::new("plan: tenants are told apart by their arguments", tenants),
         Test::new("plan: a policy with an error allows nothing", broken_policy),
+        Test::new("plan: an installed plugin is run from the store, as far as it may", installed),
     ]
 }
 
@@ -99,6 +101,27 @@ fn rules() -> anyhow::Result<()> {
         let text = denied["reason"].as_str().unwrap_or_default();
         ensure!(text.contains(&reason), "{operation}: it does not say {reason:?}: {denied}");
     }
+    Ok(())
+}
+
+fn installed() -> anyhow::Result<()> {
+    let scene = Scene::new(&BRIDGE, 1)?;
+    fs::set_permissions(scene.lab.path("weir"), Permissions::from_mode(0o755))?;
+    let component = guest::component("fixed")?;
+    let weir = scene.lab.bin.join("weir");
+    let add = format!("{} plugin add --type fixed {}", weir.display(), component.display());
+    let add = line(&add)
+        .variable("WEIR_STATE_DIR", scene.lab.path("weir"))
+        .variable("WEIR_POLICY_DIR", scene.lab.path("policy"));
+    scene.lab.node.enter(|| add.succeed())?;
+    let mut config = scene.config.clone();
+    config["ipam"] = json!({"type": "fixed"});
+    let value = plan_for(&scene, &config, "add", 0)?;
+    let [denied] = named(&value, "import")[..] else { anyhow::bail!("it says {value}") };
+    ensure!(denied["allowed"] == false && value["error"]["code"] == 100, "it says {value}");
+    write_policy(&scene, "[[allow]]\nplugin = \"fixed\"\naddresses = \"10.77.0.0/24\"\n")?;
+    let value = plan_for(&scene, &config, "add", 0)?;
+    ensure!(value["result"]["ips"][0]["address"] == "10.77.0.7/24", "it says {value}");
     Ok(())
 }
 
