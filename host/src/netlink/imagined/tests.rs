@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_ECHO, NLM_F_EXCL};
 use netlink_packet_route::address::AddressAttribute;
-use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo};
+use netlink_packet_route::link::{
+    AfSpecBridge, BridgeVlanInfoFlags, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
+};
 use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteType};
 
 use super::link::name;
@@ -73,6 +75,9 @@ impl Node {
     ) -> Result<Vec<RouteNetlinkMessage>, i32> {
         let imagined = Imagined::new(Arc::clone(&self.world), namespace);
         let ask = |question: RouteNetlinkMessage, _: u16| match question {
+            RouteNetlinkMessage::GetLink(wanted) if is_about_ports(&wanted) => {
+                Ok(vec![RouteNetlinkMessage::NewLink(port(PORT, &[(1, 1)]))])
+            }
             RouteNetlinkMessage::GetLink(wanted) => {
                 let is_it = |link: &LinkMessage| match name(&wanted) {
                     "" => link.header.index == wanted.header.index,
@@ -172,6 +177,25 @@ impl Node {
     fn add_route(&self, index: u32, to: &str, via: Option<&str>) -> Result<(), i32> {
         self.request(HOST, RouteNetlinkMessage::NewRoute(route(index, Some(to), via)), 0).map(drop)
     }
+}
+
+/// A port in VLANs, each from the first to the last.
+fn port(index: u32, vlans: &[(u16, u16)]) -> LinkMessage {
+    let mut specs = Vec::new();
+    for (first, last) in vlans {
+        let spec = |vid, flags| AfSpecBridge::VlanInfo(BridgeVlanInfo { vid, flags });
+        if first == last {
+            specs.push(spec(*first, BridgeVlanInfoFlags::Untagged));
+        } else {
+            specs.push(spec(*first, BridgeVlanInfoFlags::RangeBegin));
+            specs.push(spec(*last, BridgeVlanInfoFlags::RangeEnd));
+        }
+    }
+    let mut message = LinkMessage::default();
+    message.header.interface_family = AddressFamily::Bridge;
+    message.header.index = index;
+    message.attributes.push(LinkAttribute::AfSpecBridge(specs));
+    message
 }
 
 fn address(index: u32, text: &str, length: u8) -> AddressMessage {
@@ -310,6 +334,39 @@ fn routes_need_a_link_that_is_up_and_a_gateway_on_it() {
     assert_eq!(again.map(drop), Err(nix::libc::ESRCH));
     node.set_up(far, false);
     assert_eq!(node.routes(far), [0; 0]);
+}
+
+#[test]
+fn ports_are_in_the_first_vlan_until_they_are_taken_out() {
+    let node = Node::new();
+    let (near, _) = node.create_pair(["a", "b"], Some(BRIDGE)).unwrap();
+    let vlans = |index| -> Vec<u16> {
+        let question = port(0, &[]);
+        let answers = node.request(HOST, RouteNetlinkMessage::GetLink(question), NLM_F_DUMP).unwrap();
+        let specs = answers.into_iter().flat_map(|answer| match answer {
+            RouteNetlinkMessage::NewLink(port) if port.header.index == index => port.attributes,
+            _ => Vec::new(),
+        });
+        specs
+            .flat_map(|attribute| match attribute {
+                LinkAttribute::AfSpecBridge(specs) => specs,
+                _ => Vec::new(),
+            })
+            .map(|spec| match spec {
+                AfSpecBridge::VlanInfo(info) => info.vid,
+                other => panic!("the port tells {other:?}"),
+            })
+            .collect()
+    };
+    for index in [PORT, near] {
+        assert_eq!(vlans(index), [1]);
+        let change = |message: RouteNetlinkMessage| node.request(HOST, message, 0).map(drop);
+        change(RouteNetlinkMessage::SetLink(port(index, &[(10, 12), (20, 20)]))).unwrap();
+        change(RouteNetlinkMessage::DelLink(port(index, &[(1, 1), (11, 11)]))).unwrap();
+        assert_eq!(vlans(index), [10, 12, 20]);
+        let gone = change(RouteNetlinkMessage::DelLink(port(index, &[(11, 11)])));
+        assert_eq!(gone, Err(nix::libc::ENOENT));
+    }
 }
 
 #[test]
