@@ -25,6 +25,9 @@ pub(crate) const JOURNAL_LOCK_WAIT: Duration = Duration::from_secs(10);
 /// allow fewer. What is refused counts too.
 const CHANGE_LIMIT: u32 = 4096;
 
+/// Bytes that the plugins of a call may log.
+const LOG_LIMIT: usize = 64 << 10;
+
 /// A call.
 pub(crate) struct Call {
     pub(crate) request: Request,
@@ -44,6 +47,8 @@ pub(crate) struct Call {
     /// All changes, of all plugins.
     changes: Cell<u32>,
     sandboxes: Cell<u32>,
+    /// Bytes that plugins may still log.
+    pub(crate) log_left: Cell<usize>,
 }
 
 /// The reason for ending a plugin, on its way through the sandbox.
@@ -117,6 +122,7 @@ impl Call {
             time_limit: Cell::new(None),
             changes: Cell::new(0),
             sandboxes: Cell::new(0),
+            log_left: Cell::new(LOG_LIMIT),
         })
     }
 

@@ -3,8 +3,8 @@
 mod attachments;
 mod audit;
 mod install;
-mod policy;
 mod plugin;
+mod policy;
 mod trial;
 
 use std::path::PathBuf;

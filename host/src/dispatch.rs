@@ -19,6 +19,7 @@ use crate::netns::{NetnsError, NetnsFile};
 use crate::node::Node;
 use crate::paths::Paths;
 use crate::policy::Policy;
+use crate::printable::printable;
 use crate::request::{Command, Request, state_paths};
 use crate::result::CniResult;
 use crate::role::{InterfacePlugin, IpamPlugin, Role};
@@ -283,7 +284,8 @@ fn del(call: &Rc<Call>, selected: Selected) -> Result<(), Failure> {
                 if call.request.config.kind.is_some() && !is_served(call.node.paths(), &call.key.plugin) =>
             {
                 eprintln!(
-                    "weir: {failure}; nothing is known of this attachment, so there is nothing to undo"
+                    "weir: {}; nothing is known of this attachment, so there is nothing to undo",
+                    printable(&failure.to_string())
                 );
                 Ok(())
             }
@@ -298,7 +300,11 @@ fn del(call: &Rc<Call>, selected: Selected) -> Result<(), Failure> {
     journal.remove()?;
     match ran {
         Err(failure) if has_journal => {
-            eprintln!("weir: plugin {} failed, DEL was done from the journal: {failure}", call.key.plugin);
+            eprintln!(
+                "weir: plugin {} failed, DEL was done from the journal: {}",
+                call.key.plugin,
+                printable(&failure.to_string())
+            );
             Ok(())
         }
         ran => ran.map(drop),

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, code};
+use crate::printable::{is_harmless, printable_lines};
 use crate::result::{CniResult, Dns, Interface, IpConfig, Prefix, Route};
 use crate::wit::weir::plugin::types;
 use crate::wit::{self, IpPrefix};
@@ -97,7 +98,13 @@ fn texts(values: Vec<String>) -> Result<Vec<String>, String> {
 }
 
 fn text(value: String) -> Result<String, String> {
-    if value.len() > TEXT_LIMIT { Err(format!("it has a text of {} bytes", value.len())) } else { Ok(value) }
+    if value.len() > TEXT_LIMIT {
+        return Err(format!("it has a text of {} bytes", value.len()));
+    }
+    match value.chars().find(|character| !is_harmless(*character)) {
+        Some(character) => Err(format!("it has a text with the character {character:?}")),
+        None => Ok(value),
+    }
 }
 
 /// Writes a result for a plugin.
@@ -160,12 +167,11 @@ pub(super) fn to_ipam_result(result: &CniResult) -> types::IpamResult {
     }
 }
 
-/// Reads an error of a plugin.
+/// Reads an error of a plugin. One with the code of success would be none.
 pub(crate) fn failure(error: types::CniError) -> Failure {
-    let clip = |text: String| {
-        text.chars().filter(|c| !c.is_control() || *c == '\n').take(TEXT_LIMIT).collect::<String>()
-    };
-    Failure { code: error.code, message: clip(error.message), details: clip(error.details) }
+    let code = if error.code == 0 { code::INTERNAL } else { error.code };
+    let [message, details] = [error.message, error.details].map(|text| printable_lines(&text, TEXT_LIMIT));
+    Failure { code, message, details }
 }
 
 /// Writes an error for a plugin.

@@ -1,0 +1,18 @@
+//! The sandbox against hostile components: whatever they contain, the node
+//! stays as it is, the call ends in its time with the right code, and what was
+//! refused is in the audit log.
+//!
+//! Damaged and unsafe stores, files that are no components and poisoned
+//! compiled code are in `scenarios/plugin_command.rs`.
+
+mod network;
+mod resources;
+mod stage;
+
+use crate::Test;
+
+/// All tests of this part.
+pub(crate) fn tests() -> Vec<Test> {
+    let parts = [resources::tests(), network::tests()];
+    parts.into_iter().flatten().collect()
+}
