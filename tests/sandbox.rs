@@ -5,14 +5,25 @@
 //! Damaged and unsafe stores, files that are no components and poisoned
 //! compiled code are in `scenarios/plugin_command.rs`.
 
+mod addresses;
+mod calls;
+mod leases;
 mod network;
 mod resources;
+mod results;
 mod stage;
 
 use crate::Test;
 
 /// All tests of this part.
 pub(crate) fn tests() -> Vec<Test> {
-    let parts = [resources::tests(), network::tests()];
+    let parts = [
+        resources::tests(),
+        network::tests(),
+        addresses::tests(),
+        leases::tests(),
+        results::tests(),
+        calls::tests(),
+    ];
     parts.into_iter().flatten().collect()
 }

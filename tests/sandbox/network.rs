@@ -1,9 +1,8 @@
 //! Components that reach for links, addresses and routes of others.
 
-use anyhow::ensure;
 use serde_json::{Value, json};
 
-use super::stage::{Expected, RULE, Stage};
+use super::stage::{Expected, RULE, Stage, port_of};
 use crate::Test;
 
 pub(super) fn tests() -> Vec<Test> {
@@ -68,10 +67,7 @@ fn foreign_names() -> anyhow::Result<()> {
 
 fn links_of_others() -> anyhow::Result<()> {
     let stage = Stage::new(&RULE.replace("\"hv*\"", "\"hv*\", \"up*\", \"veth*\""))?;
-    let shown = stage.lab.on_node("ip -o link show type veth master br-calm")?;
-    let port =
-        shown.split(": ").nth(1).and_then(|name| name.split('@').next()).unwrap_or_default().to_owned();
-    ensure!(port.starts_with("veth"), "the neighbour has no port: {shown}");
+    let port = port_of(&stage.lab, "br-calm")?;
     for link in ["up0", "uplink", &port] {
         for (change, operation) in [
             (json!({ "do": "set-down" }), "set-down"),

@@ -315,6 +315,13 @@ pub(super) fn calm() -> Value {
     })
 }
 
+/// The name of a port of a bridge.
+pub(super) fn port_of(lab: &Lab, bridge: &str) -> anyhow::Result<String> {
+    let shown = lab.on_node(&format!("ip -o link show type veth master {bridge}"))?;
+    let name = shown.split(": ").nth(1).and_then(|name| name.split('@').next());
+    Ok(name.with_context(|| format!("{bridge} has no port"))?.to_owned())
+}
+
 fn is_harmless(character: char) -> bool {
     character == '\n'
         || !(character.is_control()
