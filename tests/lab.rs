@@ -109,6 +109,7 @@ impl Lab {
     pub(crate) fn call_binary(&self, binary: PathBuf, command: &str) -> Call {
         Call::new(binary, command, &self.bin)
             .variable("WEIR_STATE_DIR", self.path("weir"))
+            .variable("WEIR_POLICY_DIR", self.path("policy"))
             .variable("WEIR_AUDIT_FILE", self.path("audit.jsonl"))
             // Some native plugins make temporary files.
             .variable("TMPDIR", self.path(""))

@@ -3,6 +3,7 @@
 
 use std::ffi::c_void;
 use std::ptr::NonNull;
+use std::sync::{Mutex, PoisonError};
 
 use nix::sys::mman::{ProtFlags, mprotect};
 use wasmtime::component::Component;
@@ -43,16 +44,26 @@ impl CustomCodeMemory for InPlace {
     }
 }
 
+/// Bundled components that are loaded, by where their code is: it can be in use
+/// only once.
+static LOADED: Mutex<Vec<(usize, Component)>> = Mutex::new(Vec::new());
+
 /// Loads a component.
 #[expect(clippy::disallowed_methods, reason = "the one place that loads compiled code")]
 pub(crate) fn load(engine: &Engine, plugin: &Plugin) -> Result<Component, Failure> {
     let (component, advice) = match &plugin.code {
         Code::Embedded(code) => {
+            let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+            let place = code.as_ptr().addr();
+            if let Some((_, component)) = loaded.iter().find(|(there, _)| *there == place) {
+                return Ok(component.clone());
+            }
             // SAFETY: the bytes were compiled by this crate's build script and
             // are part of this executable: they stay for ever and never change,
             // and nobody who could not replace the executable itself can
             // replace them.
             let component = unsafe { Component::deserialize_raw(engine, NonNull::from(*code)) };
+            loaded.extend(component.as_ref().ok().map(|component| (place, component.clone())));
             (component, "this build of weir is broken; install it anew")
         }
         Code::Stored(compiled) => {

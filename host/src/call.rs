@@ -1,13 +1,14 @@
 //! One call of a runtime while it is being served: what all sandboxes of the
 //! call share.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::fs::File;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::audit::{Audit, Outcome, Record};
+use crate::catalog::{self, Plugin};
 use crate::failure::{Failure, code};
 use crate::guest::Guest;
 use crate::journal::{self, Inverse, Journal, Key, Undone, census};
@@ -36,6 +37,7 @@ pub(crate) struct Call {
     pub(crate) key: Key,
     /// None where nothing may be changed (CHECK, STATUS), and during GC.
     pub(crate) journal: RefCell<Option<Journal>>,
+    ipam: OnceCell<Option<Plugin>>,
     /// Held while leases are counted and taken.
     census: RefCell<Option<File>>,
     pub(crate) audit: Audit,
@@ -115,6 +117,7 @@ impl Call {
             node,
             key,
             journal: RefCell::new(None),
+            ipam: OnceCell::new(),
             census: RefCell::new(None),
             audit,
             policy,
@@ -148,6 +151,19 @@ impl Call {
         self.deadline.set(deadline);
         self.node.extend(deadline);
         self.time_limit.set(limit);
+    }
+
+    /// The component of the type that `ipam.type` names; none if no component
+    /// has it.
+    pub(crate) fn ipam_plugin(&self) -> Result<Option<&Plugin>, Failure> {
+        if let Some(found) = self.ipam.get() {
+            return Ok(found.as_ref());
+        }
+        let found = match &self.request.config.ipam_kind {
+            Some(kind) => catalog::find(self.node.paths(), kind)?,
+            None => None,
+        };
+        Ok(self.ipam.get_or_init(|| found).as_ref())
     }
 
     /// Counts the leases of the container's tenant. No other call counts them

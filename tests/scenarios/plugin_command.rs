@@ -31,6 +31,9 @@ pub(super) fn tests() -> Vec<Test> {
     ]
 }
 
+/// Installed plugins get nothing else.
+const POLICY: &str = "[[allow]]\nplugin = \"fixed\"\naddresses = [\"0.0.0.0/0\", \"::/0\"]\n";
+
 struct Shop {
     lab: Lab,
 }
@@ -40,6 +43,8 @@ impl Shop {
         let mut lab = Lab::new(Plugins::Weir)?;
         lab.add_container()?;
         fs::set_permissions(lab.path("weir"), Permissions::from_mode(0o755))?;
+        fs::create_dir_all(lab.path("policy"))?;
+        fs::write(lab.path("policy").join("policy.toml"), POLICY)?;
         Ok(Self { lab })
     }
 
@@ -303,7 +308,7 @@ fn refused() -> anyhow::Result<()> {
         shop.fail(&format!("add {arguments}"), word)?;
         ensure!(shop.everything().is_empty(), "add {arguments} left {:?}", shop.everything());
     }
-    ensure!(!shop.lab.path("policy").exists(), "a rule was written");
+    ensure!(!shop.lab.path("policy").join("policy.d").exists(), "a rule was written");
     // Another attempt is not disturbed by these.
     shop.add("fixed").map(drop)
 }

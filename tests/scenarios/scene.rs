@@ -169,7 +169,7 @@ impl Scene {
         loop {
             thread::sleep(Duration::from_millis(100));
             let next = self.state()?;
-            if next == state || Instant::now() > deadline {
+            if (next == state && !is_coming_up(&next)) || Instant::now() > deadline {
                 return Ok(next);
             }
             state = next;
@@ -239,4 +239,12 @@ pub(super) fn addresses(result: &Value) -> anyhow::Result<Vec<String>> {
     ensure!(!ips.is_empty(), "the result has no addresses: {result}");
     let address = |ip: &Value| Some(ip["address"].as_str()?.split('/').next()?.to_owned());
     ips.iter().map(|ip| address(ip).with_context(|| format!("no address in {ip}"))).collect()
+}
+
+/// Whether the kernel has still to notice that a link works, which it does for
+/// some of them once a second only.
+fn is_coming_up(state: &Facts) -> bool {
+    state.iter().any(|(key, value)| {
+        key.ends_with("/operstate") && !key.ends_with("/lo/operstate") && value == "UNKNOWN"
+    })
 }

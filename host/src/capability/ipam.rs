@@ -3,6 +3,7 @@
 //! has that type, as a native program.
 
 use std::fmt;
+use std::rc::Rc;
 use std::time::Instant;
 
 use wasmtime::component::Resource;
@@ -10,7 +11,6 @@ use wasmtime::component::Resource;
 use super::request::{AttachmentHandle, NetworkHandle};
 use super::values;
 use crate::call::{Certainty, Served, Stop};
-use crate::catalog;
 use crate::delegate::Delegate;
 use crate::failure::{Failure, code};
 use crate::journal::Inverse;
@@ -72,13 +72,13 @@ impl Session {
             let failure = Failure::config("network configuration: key \"ipam.type\" is required");
             return Ok(Err(values::cni_error(failure)));
         };
-        let plugin = match catalog::find(self.call.node.paths(), &kind) {
+        let call = Rc::clone(&self.call);
+        let plugin = match call.ipam_plugin() {
             Ok(Some(plugin)) => plugin,
             Ok(None) => return self.ask_program(&kind, command),
             Err(failure) => return Ok(Err(values::cni_error(failure))),
         };
-        let answer =
-            IpamPlugin::start(&self.engine, &plugin, &self.call).and_then(|plugin| plugin.run(command));
+        let answer = IpamPlugin::start(&self.engine, plugin, &call).and_then(|plugin| plugin.run(command));
         match answer {
             Ok(result) => Ok(Ok(result)),
             // What ends the whole call ends the asking plugin too.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::call::Call;
-use crate::catalog::{self, Origin, Plugin};
+use crate::catalog::{Origin, Plugin};
 use crate::journal::Inverse;
 use crate::request::Command;
 
@@ -58,17 +58,18 @@ impl Needs {
     pub(super) fn of(call: &Call, plugin: &Plugin) -> Self {
         let config = &call.request.config;
         let ipam = config.ipam_kind.as_deref();
-        let found = ipam.map(|kind| catalog::find(call.node.paths(), kind));
+        // An installed component is opened here, while that is possible.
+        let found = call.ipam_plugin();
         let is_granted = |prefix: &str| {
-            let ipam = found.iter().flatten().flatten();
+            let ipam = found.as_ref().ok().copied().flatten();
             // What the operator installed may use what the policy says.
-            let mut any = ipam.chain([plugin]).map(|plugin| match plugin.origin {
+            let mut any = ipam.into_iter().chain([plugin]).map(|plugin| match plugin.origin {
                 Origin::Bundled { grants } => grants.iter().any(|grant| grant.starts_with(prefix)),
                 Origin::Installed => true,
             });
             any.any(|is_granted| is_granted)
         };
-        let is_program = matches!(found, Some(Ok(None)));
+        let is_program = matches!(found, Ok(None));
         let mut needs = Self {
             network: is_granted("weir:net/") || is_granted("weir:firewall/"),
             container: is_granted("weir:net/"),
@@ -100,12 +101,7 @@ impl Needs {
     }
 
     fn add_state(&mut self, call: &Call) {
-        let paths = call.node.paths();
-        self.add(paths.attachments(), Use::Write, Missing::Skip);
-        // A component that the operator installed is opened when it is asked.
-        if call.request.config.ipam_kind.as_deref().is_some_and(|kind| !catalog::is_bundled(kind)) {
-            self.add(paths.state().join("plugins"), Use::Read, Missing::Skip);
-        }
+        self.add(call.node.paths().attachments(), Use::Write, Missing::Skip);
         if let Some(directory) = call.audit.directory() {
             self.add(directory, Use::Write, Missing::Skip);
         }

@@ -403,7 +403,7 @@ fn sections_for_all_calls_stand_in_the_main_file() {
         found,
         [
             "/p/policy.d/a.toml:1:2: [audit] belongs into policy.toml",
-            "/p/policy.d/a.toml:8:10: [plugins] belongs into policy.toml"
+            "/p/policy.d/a.toml:9:10: [plugins] belongs into policy.toml"
         ]
     );
     assert!(elsewhere.to_string().contains("and 1 more"), "{elsewhere}");
