@@ -8,7 +8,9 @@
 mod addresses;
 mod calls;
 mod leases;
+mod mutations;
 mod network;
+mod raw;
 mod resources;
 mod results;
 mod stage;
@@ -24,6 +26,8 @@ pub(crate) fn tests() -> Vec<Test> {
         leases::tests(),
         results::tests(),
         calls::tests(),
+        raw::tests(),
+        mutations::tests(),
     ];
     parts.into_iter().flatten().collect()
 }

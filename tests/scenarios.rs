@@ -22,6 +22,7 @@ mod script;
 mod shared;
 mod status;
 mod storm;
+mod tenants;
 mod trial;
 
 use crate::Test;
@@ -46,6 +47,7 @@ pub(crate) fn tests() -> Vec<Test> {
         audit::tests(),
         confinement::tests(),
         plugin_command::tests(),
+        tenants::tests(),
         containerd::tests(),
     ];
     parts.into_iter().flatten().collect()

@@ -16,6 +16,7 @@ use crate::leases::LeaseError;
 use crate::netlink::NetlinkError;
 use crate::node::Node;
 use crate::policy::Policy;
+use crate::printable::printable;
 use crate::request::{Command, Request};
 use crate::trace::Operation;
 
@@ -25,6 +26,9 @@ pub(crate) const JOURNAL_LOCK_WAIT: Duration = Duration::from_secs(10);
 /// More changes than this are no attachment but a runaway plugin; a policy may
 /// allow fewer. What is refused counts too.
 const CHANGE_LIMIT: u32 = 4096;
+
+/// Changes that are for good, as attachments share what they make.
+const LASTING: [&str; 3] = ["create-bridge", "create-shared-veth", "enable-forwarding"];
 
 /// Bytes that the plugins of a call may log.
 const LOG_LIMIT: usize = 64 << 10;
@@ -134,6 +138,11 @@ impl Call {
         self.deadline.get().saturating_duration_since(Instant::now())
     }
 
+    /// How long to wait for a lock that another call holds.
+    pub(crate) fn lock_wait(&self) -> Duration {
+        JOURNAL_LOCK_WAIT.min(self.remaining())
+    }
+
     /// Gives a plugin less time than the call has. Returns what
     /// [`Self::give_back_time`] takes.
     pub(crate) fn limit_time(&self, limit: Duration) -> Option<(Instant, Option<Duration>)> {
@@ -172,7 +181,7 @@ impl Call {
         let directory = self.node.paths().attachments();
         let mut census = self.census.borrow_mut();
         if census.is_none() {
-            *census = Some(census::lock(&directory, JOURNAL_LOCK_WAIT.min(self.remaining()))?);
+            *census = Some(census::lock(&directory, self.lock_wait())?);
         }
         census::leases(&directory, &self.key.network, self.tenant())
     }
@@ -233,9 +242,33 @@ impl Call {
         work: impl FnOnce() -> Result<T, E>,
     ) -> Served<Result<T, E>> {
         let started = Instant::now();
+        let object = object.into();
+        self.permit_change(guest, operation, &object, inverse.is_some())?;
         let result = self.make(guest, inverse, work)?;
-        self.note(guest, operation, object.into(), &result, started);
+        self.note(guest, operation, object, &result, started);
         Ok(result)
+    }
+
+    /// Ends a plugin that wants to change what nothing would ever take back.
+    pub(crate) fn permit_change(
+        &self,
+        guest: &Guest,
+        operation: &str,
+        object: &str,
+        has_way_back: bool,
+    ) -> Served<()> {
+        let command = self.request.environment.command;
+        let is_lasting = LASTING.contains(&operation) || has_way_back && self.journal.borrow().is_none();
+        let reason = match command {
+            Command::Add => return Ok(()),
+            Command::Del if guest.grants.is_some() || !is_lasting => return Ok(()),
+            Command::Del => "it takes away what ADD made",
+            _ => "it changes nothing",
+        };
+        let attempt = format!("{operation} {object} during {}", command.as_str());
+        let message = format!("plugin {} may not {}: {reason}", guest.name, printable(&attempt));
+        self.refuse(guest, operation, object, &message)?;
+        Err(Stop(Failure::new(code::DENIED, message)).into())
     }
 
     /// The same for a change whose object is known only afterwards; the caller
@@ -310,7 +343,7 @@ impl Call {
         }
         // CHECK changes nothing, so it has none open.
         let directory = self.node.paths().attachments();
-        Ok(Journal::open(&directory, &self.key.name(), JOURNAL_LOCK_WAIT)?.as_ref().map(of))
+        Ok(Journal::open(&directory, &self.key.name(), self.lock_wait())?.as_ref().map(of))
     }
 
     /// Tells the journal, during DEL, that changes are undone.

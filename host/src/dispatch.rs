@@ -226,7 +226,7 @@ fn add(call: &Rc<Call>, netns_inode: Option<u64>, selected: Selected) -> Result<
         Header::new(call.key.clone(), netns, netns_inode, request.config.text.clone())
             .of_tenant(call.tenant())
     };
-    let mut journal = Journal::begin(&request.environment.paths.attachments(), header(), JOURNAL_LOCK_WAIT)?;
+    let mut journal = Journal::begin(&request.environment.paths.attachments(), header(), call.lock_wait())?;
     if journal.is_interrupted() {
         // The ADD before was killed, and no DEL followed.
         let undone = call.roll_back(&mut journal, &call.node, false);
@@ -273,7 +273,7 @@ fn undo_add(call: &Call, mut failure: Failure) -> Failure {
 
 fn del(call: &Rc<Call>, selected: Selected) -> Result<(), Failure> {
     let directory = call.request.environment.paths.attachments();
-    let journal = Journal::open(&directory, &call.key.name(), JOURNAL_LOCK_WAIT)?;
+    let journal = Journal::open(&directory, &call.key.name(), call.lock_wait())?;
     let has_journal = journal.is_some();
     *call.journal.borrow_mut() = journal;
     let ran = run(call, selected);

@@ -27,6 +27,9 @@ pub(crate) struct Session {
     pub(crate) engine: Engine,
     pub(crate) table: ResourceTable,
     pub(crate) guest: Rc<Guest>,
+    /// The plugin that told this one which addresses to give, if it did not
+    /// come with weir: what it may not have, the node does not get for it.
+    pub(crate) adviser: Option<Rc<Guest>>,
     /// In which role the component was started.
     pub(crate) role: Role,
     /// How often it asked its IPAM plugin.
@@ -77,6 +80,7 @@ impl Sandbox {
             engine: engine.clone(),
             table,
             guest: Rc::clone(&guest),
+            adviser: None,
             role,
             asked: 0,
             limits: StoreLimitsBuilder::new()

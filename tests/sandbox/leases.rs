@@ -69,7 +69,7 @@ fn outside() -> anyhow::Result<()> {
         ("0.0.0.0", "255.255.255.255"),
         ("::ffff:10.66.0.0", "::ffff:10.66.1.0"),
         ("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
-        ("::ffff:10.66.0.1", "::1:0:0"),
+        ("::ffff:10.66.0.1", "::1:0:0:0"),
     ] {
         let step = json!({ "do": "reserve-next", "first": first, "last": last });
         stage.fails(json!([step]), &Expected::denied("reserve-next", &["10.66.0.0/24"]))?;
@@ -114,7 +114,7 @@ fn ranges() -> anyhow::Result<()> {
     stage.fails(json!([mixed]), &Expected::failure(7, &["is no range of addresses"]))?;
     // All that there is, and a lease of it.
     let endless = step("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", 1, 0);
-    let steps = json!([endless, { "do": "usage", "first": "::", "last": "ffff::", "count": 1000 }, { "do": "panic" }]);
+    let steps = json!([endless, { "do": "usage", "first": "::", "last": "ffff::" }, { "do": "panic" }]);
     stage.fails(steps, &Expected::failure(101, &[])).map(drop)
 }
 

@@ -1,5 +1,7 @@
 //! Components whose results claim what is not so.
 
+use std::fs;
+
 use serde_json::{Value, json};
 
 use super::stage::{Expected, RULE, Stage};
@@ -92,7 +94,12 @@ fn foreign_addresses() -> anyhow::Result<()> {
 
 /// The plugin that makes the interface is bundled, and does what it is told.
 fn gateways() -> anyhow::Result<()> {
-    let stage = Stage::new(RULE)?;
+    let mut stage = Stage::new(RULE)?;
+    stage.lab.on_node("ip address flush dev br-h")?;
+    // What the bundled plugin sets on every bridge, and leaves.
+    let refuse = || Ok(fs::write("/proc/sys/net/ipv6/conf/br-h/accept_ra", "0")?);
+    stage.lab.node.enter(refuse)?;
+    stage.accept()?;
     for kind in ["bridge", "ptp"] {
         for (length, gateway) in [(1_u8, "10.66.0.1"), (24, "192.0.2.2"), (0, "10.66.0.1"), (24, "8.8.8.8")] {
             if kind == "ptp" && gateway.starts_with("10.66") {

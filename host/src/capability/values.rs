@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use crate::failure::{Failure, code};
-use crate::printable::{is_harmless, printable_lines};
+use crate::printable::{is_harmless, printable, printable_lines};
+use crate::request::Request;
 use crate::result::{CniResult, Dns, Interface, IpConfig, Prefix, Route};
 use crate::wit::weir::plugin::types;
 use crate::wit::{self, IpPrefix};
@@ -14,7 +15,10 @@ const LIST_LIMIT: usize = 4096;
 const TEXT_LIMIT: usize = 8 << 10;
 
 /// Reads the result of a plugin. The reason of a refusal is for an operator.
-pub(crate) fn cni_result(result: types::CniResult, netns: Option<&Path>) -> Result<CniResult, String> {
+pub(crate) fn cni_result(result: types::CniResult, request: &Request) -> Result<CniResult, String> {
+    let netns = request.environment.netns.as_deref();
+    let reported = request.config.prev_result.iter().flat_map(|result| &result.interfaces);
+    let reported: Vec<&str> = reported.map(|interface| interface.sandbox.as_str()).collect();
     let types::CniResult { interfaces, ips, routes, dns } = result;
     if interfaces.len() > LIST_LIMIT {
         return Err(format!("it lists {} interfaces", interfaces.len()));
@@ -31,7 +35,13 @@ pub(crate) fn cni_result(result: types::CniResult, netns: Option<&Path>) -> Resu
                     types::Sandbox::Container => {
                         netns.map(|netns| netns.display().to_string()).unwrap_or_default()
                     }
-                    types::Sandbox::Other(other) => text(other)?,
+                    types::Sandbox::Other(other) if reported.contains(&other.as_str()) => text(other)?,
+                    types::Sandbox::Other(other) => {
+                        return Err(format!(
+                            "an interface is in {:?}, which no plugin before it reported",
+                            printable(&other)
+                        ));
+                    }
                 },
                 ..Interface::default()
             })
