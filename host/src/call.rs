@@ -2,6 +2,7 @@
 //! call share.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
 use std::rc::Rc;
@@ -52,6 +53,8 @@ pub(crate) struct Call {
     time_limit: Cell<Option<Duration>>,
     /// All changes, of all plugins.
     changes: Cell<u32>,
+    /// What each plugin changed, or was refused.
+    changes_of: RefCell<HashMap<String, u32>>,
     sandboxes: Cell<u32>,
     /// Bytes that plugins may still log.
     pub(crate) log_left: Cell<usize>,
@@ -128,6 +131,7 @@ impl Call {
             deadline: Cell::new(deadline),
             time_limit: Cell::new(None),
             changes: Cell::new(0),
+            changes_of: RefCell::new(HashMap::new()),
             sandboxes: Cell::new(0),
             log_left: Cell::new(LOG_LIMIT),
         })
@@ -280,7 +284,7 @@ impl Call {
         work: impl FnOnce() -> Result<T, E>,
     ) -> Served<Result<T, E>> {
         self.check_time()?;
-        count_change(guest)?;
+        self.count_change(guest)?;
         self.changes.set(self.changes.get() + 1);
         #[cfg(debug_assertions)]
         let count = self.changes.get();
@@ -318,7 +322,21 @@ impl Call {
                 time: Duration::ZERO,
             });
         }
-        count_change(guest)
+        self.count_change(guest)
+    }
+
+    /// Ends a plugin that wants to make too many changes. They are those of the
+    /// whole call, in which it may be started several times.
+    fn count_change(&self, guest: &Guest) -> Served<()> {
+        let mut counts = self.changes_of.borrow_mut();
+        let count = counts.entry(guest.name.clone()).or_insert(0);
+        *count += 1;
+        let limit = guest.permit.limits().changes.unwrap_or(CHANGE_LIMIT).min(CHANGE_LIMIT);
+        if *count <= limit {
+            return Ok(());
+        }
+        let message = format!("plugin {} made more than {limit} changes in one call", guest.name);
+        Err(Stop(Failure::new(code::LIMIT, message)).into())
     }
 
     /// Writes the way back of a change into the journal.
@@ -419,14 +437,4 @@ impl Call {
             }
         }
     }
-}
-
-/// Ends a plugin that wants to make too many changes.
-fn count_change(guest: &Guest) -> Served<()> {
-    let limit = guest.permit.limits().changes.unwrap_or(CHANGE_LIMIT).min(CHANGE_LIMIT);
-    if guest.count_change() <= limit {
-        return Ok(());
-    }
-    let message = format!("plugin {} made more than {limit} changes in one call", guest.name);
-    Err(Stop(Failure::new(code::LIMIT, message)).into())
 }

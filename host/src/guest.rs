@@ -1,7 +1,5 @@
 //! A plugin in a call: which component it is, and what it may do.
 
-use std::cell::Cell;
-
 use crate::catalog::{Origin, Plugin};
 use crate::policy::{Operation, Permit, Policy, Refusal, Subject};
 
@@ -19,8 +17,6 @@ pub(crate) struct Guest {
     pub(crate) grants: Option<&'static [&'static str]>,
     /// Whether no rule has anything to say.
     is_unrestricted: bool,
-    /// Changes that it has made, or was refused.
-    changes: Cell<u32>,
 }
 
 impl Guest {
@@ -42,7 +38,6 @@ impl Guest {
             is_unrestricted: permit.is_unrestricted(),
             permit,
             grants,
-            changes: Cell::new(0),
         }
     }
 
@@ -54,11 +49,5 @@ impl Guest {
     /// Whether no rule has anything to say about it.
     pub(crate) fn is_unrestricted(&self) -> bool {
         self.is_unrestricted
-    }
-
-    /// Counts a change that it asks for.
-    pub(crate) fn count_change(&self) -> u32 {
-        self.changes.set(self.changes.get().saturating_add(1));
-        self.changes.get()
     }
 }

@@ -20,6 +20,7 @@ pub(super) fn tests() -> Vec<Test> {
         Test::new("sandbox: a rule for another digest, network or tenant does not count", other_rules),
         Test::new("sandbox: an IPAM plugin does not ask for addresses", ipam_of_ipam),
         Test::new("sandbox: an IPAM plugin is asked only so often", asked_often),
+        Test::new("sandbox: changes are counted over all answers of an IPAM plugin", changes_of_ipam),
         Test::new("sandbox: an IPAM plugin's limits end the plugin that asked", limits_of_ipam),
         Test::new("sandbox: native programs that the policy does not list are not executed", delegates),
     ]
@@ -199,6 +200,15 @@ fn asked_often() -> anyhow::Result<()> {
         ensure!(output.stderr.len() < 80 << 10, "it wrote {} bytes", output.stderr.len());
     }
     Ok(())
+}
+
+fn changes_of_ipam() -> anyhow::Result<()> {
+    let stage = Stage::new(&format!("{RULE}[allow.limits]\nchanges = 20\n"))?;
+    let ask = json!([{ "do": "ask-ipam", "times": 60, "anyway": true }]);
+    let few = json!([{ "do": "create-veth", "near": "eth0", "far": "eth0", "times": 5, "anyway": true }]);
+    let config = own_ipam(&stage, ask, few);
+    let expected = Expected::failure(103, &["plugin hostile made more than 20 changes in one call"]);
+    stage.call_fails(&stage.call_with("ADD", &config), &expected).map(drop)
 }
 
 fn limits_of_ipam() -> anyhow::Result<()> {

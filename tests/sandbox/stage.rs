@@ -25,6 +25,10 @@ const MARGIN: Duration = Duration::from_secs(10);
 /// The budget of calls, in seconds, that should not need it.
 const BUDGET: f64 = 20.0;
 
+/// What a process may have of data, in KiB: enough for two components with all
+/// of their memory.
+const MEMORY: u32 = 160 << 10;
+
 /// What a node has before anything happens: a bridge that the policy names,
 /// with an address of the operator's, and an uplink.
 const NODE: &str = "\
@@ -123,7 +127,7 @@ impl Stage {
             lab.add_container()?;
         }
         for kind in ["hostile", "raw"] {
-            symlink(weir(), lab.bin.join(kind))?;
+            limit_memory(&lab, kind)?;
         }
         let directory = lab.path("policy");
         fs::create_dir(&directory)?;
@@ -350,6 +354,18 @@ pub(super) fn port_of(lab: &Lab, bridge: &str) -> anyhow::Result<String> {
     let shown = lab.on_node(&format!("ip -o link show type veth master {bridge}"))?;
     let name = shown.split(": ").nth(1).and_then(|name| name.split('@').next());
     Ok(name.with_context(|| format!("{bridge} has no port"))?.to_owned())
+}
+
+/// Puts a script in place of a link to weir, which gives it little memory: what
+/// a component makes the host allocate must not be without bounds.
+fn limit_memory(lab: &Lab, kind: &str) -> anyhow::Result<()> {
+    let linked = lab.path("linked");
+    fs::create_dir_all(&linked)?;
+    symlink(weir(), linked.join(kind))?;
+    let script = lab.bin.join(kind);
+    let body = format!("#!/bin/sh\nulimit -d {MEMORY}\nexec {}\n", linked.join(kind).display());
+    fs::write(&script, body)?;
+    Ok(fs::set_permissions(&script, Permissions::from_mode(0o755))?)
 }
 
 fn is_harmless(character: char) -> bool {
