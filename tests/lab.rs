@@ -28,7 +28,7 @@ pub(crate) use container::{Container, Handle};
 pub(crate) use digest::changes;
 pub(crate) use missing::{Missing, require};
 pub(crate) use namespace::Namespace;
-pub(crate) use plugins::Plugins;
+pub(crate) use plugins::{Plugins, weir};
 pub(crate) use program::{is_installed, line};
 pub(crate) use signing::SigningKey;
 pub(crate) use snapshot::{Facts, Snapshot};

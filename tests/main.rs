@@ -8,6 +8,7 @@
 
 mod conformance;
 mod lab;
+mod sandbox;
 mod scenarios;
 
 use std::process::ExitCode;
@@ -55,7 +56,7 @@ fn main() -> ExitCode {
     // Tests wait for the kernel most of the time.
     let cores = thread::available_parallelism().map_or(1, usize::from);
     arguments.test_threads.get_or_insert(2 * cores);
-    let tests = conformance::tests().into_iter().chain(scenarios::tests());
+    let tests = conformance::tests().into_iter().chain(scenarios::tests()).chain(sandbox::tests());
     let trials = tests.map(|test| test.trial(obstacle.clone())).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

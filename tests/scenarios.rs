@@ -24,6 +24,7 @@ mod script;
 mod shared;
 mod status;
 mod storm;
+mod tenants;
 mod trial;
 
 use crate::Test;
@@ -50,6 +51,7 @@ pub(crate) fn tests() -> Vec<Test> {
         confinement::tests(),
         plan::tests(),
         plugin_command::tests(),
+        tenants::tests(),
         containerd::tests(),
     ];
     parts.into_iter().flatten().collect()

@@ -2,6 +2,7 @@
 //! call share.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
 use std::rc::Rc;
@@ -16,6 +17,7 @@ use crate::leases::LeaseError;
 use crate::netlink::NetlinkError;
 use crate::node::Node;
 use crate::policy::Policy;
+use crate::printable::printable;
 use crate::request::{Command, Request};
 use crate::trace::Operation;
 
@@ -25,6 +27,12 @@ pub(crate) const JOURNAL_LOCK_WAIT: Duration = Duration::from_secs(10);
 /// More changes than this are no attachment but a runaway plugin; a policy may
 /// allow fewer. What is refused counts too.
 const CHANGE_LIMIT: u32 = 4096;
+
+/// Changes that are for good, as attachments share what they make.
+const LASTING: [&str; 3] = ["create-bridge", "create-shared-veth", "enable-forwarding"];
+
+/// Bytes that the plugins of a call may log.
+const LOG_LIMIT: usize = 64 << 10;
 
 /// A call.
 pub(crate) struct Call {
@@ -45,7 +53,11 @@ pub(crate) struct Call {
     time_limit: Cell<Option<Duration>>,
     /// All changes, of all plugins.
     changes: Cell<u32>,
+    /// What each plugin changed, or was refused.
+    changes_of: RefCell<HashMap<String, u32>>,
     sandboxes: Cell<u32>,
+    /// Bytes that plugins may still log.
+    pub(crate) log_left: Cell<usize>,
 }
 
 /// The reason for ending a plugin, on its way through the sandbox.
@@ -119,13 +131,20 @@ impl Call {
             deadline: Cell::new(deadline),
             time_limit: Cell::new(None),
             changes: Cell::new(0),
+            changes_of: RefCell::new(HashMap::new()),
             sandboxes: Cell::new(0),
+            log_left: Cell::new(LOG_LIMIT),
         })
     }
 
     /// The time that is left.
     pub(crate) fn remaining(&self) -> Duration {
         self.deadline.get().saturating_duration_since(Instant::now())
+    }
+
+    /// How long to wait for a lock that another call holds.
+    pub(crate) fn lock_wait(&self) -> Duration {
+        JOURNAL_LOCK_WAIT.min(self.remaining())
     }
 
     /// Gives a plugin less time than the call has. Returns what
@@ -166,7 +185,7 @@ impl Call {
         let directory = self.node.paths().attachments();
         let mut census = self.census.borrow_mut();
         if census.is_none() {
-            *census = Some(census::lock(&directory, JOURNAL_LOCK_WAIT.min(self.remaining()))?);
+            *census = Some(census::lock(&directory, self.lock_wait())?);
         }
         census::leases(&directory, &self.key.network, self.tenant())
     }
@@ -227,9 +246,33 @@ impl Call {
         work: impl FnOnce() -> Result<T, E>,
     ) -> Served<Result<T, E>> {
         let started = Instant::now();
+        let object = object.into();
+        self.permit_change(guest, operation, &object, inverse.is_some())?;
         let result = self.make(guest, inverse, work)?;
-        self.note(guest, operation, object.into(), &result, started);
+        self.note(guest, operation, object, &result, started);
         Ok(result)
+    }
+
+    /// Ends a plugin that wants to change what nothing would ever take back.
+    pub(crate) fn permit_change(
+        &self,
+        guest: &Guest,
+        operation: &str,
+        object: &str,
+        has_way_back: bool,
+    ) -> Served<()> {
+        let command = self.request.environment.command;
+        let is_lasting = LASTING.contains(&operation) || has_way_back && self.journal.borrow().is_none();
+        let reason = match command {
+            Command::Add => return Ok(()),
+            Command::Del if guest.grants.is_some() || !is_lasting => return Ok(()),
+            Command::Del => "it takes away what ADD made",
+            _ => "it changes nothing",
+        };
+        let attempt = format!("{operation} {object} during {}", command.as_str());
+        let message = format!("plugin {} may not {}: {reason}", guest.name, printable(&attempt));
+        self.refuse(guest, operation, object, &message)?;
+        Err(Stop(Failure::new(code::DENIED, message)).into())
     }
 
     /// The same for a change whose object is known only afterwards; the caller
@@ -241,7 +284,7 @@ impl Call {
         work: impl FnOnce() -> Result<T, E>,
     ) -> Served<Result<T, E>> {
         self.check_time()?;
-        count_change(guest)?;
+        self.count_change(guest)?;
         self.changes.set(self.changes.get() + 1);
         #[cfg(debug_assertions)]
         let count = self.changes.get();
@@ -281,7 +324,21 @@ impl Call {
                 time: Duration::ZERO,
             });
         }
-        count_change(guest)
+        self.count_change(guest)
+    }
+
+    /// Ends a plugin that wants to make too many changes. They are those of the
+    /// whole call, in which it may be started several times.
+    fn count_change(&self, guest: &Guest) -> Served<()> {
+        let mut counts = self.changes_of.borrow_mut();
+        let count = counts.entry(guest.name.clone()).or_insert(0);
+        *count += 1;
+        let limit = guest.permit.limits().changes.unwrap_or(CHANGE_LIMIT).min(CHANGE_LIMIT);
+        if *count <= limit {
+            return Ok(());
+        }
+        let message = format!("plugin {} made more than {limit} changes in one call", guest.name);
+        Err(Stop(Failure::new(code::LIMIT, message)).into())
     }
 
     /// Writes the way back of a change into the journal.
@@ -306,7 +363,7 @@ impl Call {
         }
         // CHECK changes nothing, so it has none open.
         let directory = self.node.paths().attachments();
-        Ok(Journal::open(&directory, &self.key.name(), JOURNAL_LOCK_WAIT)?.as_ref().map(of))
+        Ok(Journal::open(&directory, &self.key.name(), self.lock_wait())?.as_ref().map(of))
     }
 
     /// Tells the journal, during DEL, that changes are undone.
@@ -396,14 +453,4 @@ impl Call {
             }
         }
     }
-}
-
-/// Ends a plugin that wants to make too many changes.
-fn count_change(guest: &Guest) -> Served<()> {
-    let limit = guest.permit.limits().changes.unwrap_or(CHANGE_LIMIT).min(CHANGE_LIMIT);
-    if guest.count_change() <= limit {
-        return Ok(());
-    }
-    let message = format!("plugin {} made more than {limit} changes in one call", guest.name);
-    Err(Stop(Failure::new(code::LIMIT, message)).into())
 }

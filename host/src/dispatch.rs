@@ -19,6 +19,7 @@ use crate::netns::{NetnsError, NetnsFile};
 use crate::node::Node;
 use crate::paths::Paths;
 use crate::policy::Policy;
+use crate::printable::printable;
 use crate::request::{Command, Request, state_paths};
 use crate::result::CniResult;
 use crate::role::{InterfacePlugin, IpamPlugin, Role};
@@ -229,7 +230,7 @@ fn add(call: &Rc<Call>, netns_inode: Option<u64>, selected: Selected) -> Result<
         Header::new(call.key.clone(), netns, netns_inode, request.config.text.clone())
             .of_tenant(call.tenant())
     };
-    let mut journal = Journal::begin(&request.environment.paths.attachments(), header(), JOURNAL_LOCK_WAIT)?;
+    let mut journal = Journal::begin(&request.environment.paths.attachments(), header(), call.lock_wait())?;
     if journal.is_interrupted() {
         // The ADD before was killed, and no DEL followed.
         let undone = call.roll_back(&mut journal, &call.node, false);
@@ -276,7 +277,7 @@ fn undo_add(call: &Call, mut failure: Failure) -> Failure {
 
 fn del(call: &Rc<Call>, selected: Selected) -> Result<(), Failure> {
     let directory = call.request.environment.paths.attachments();
-    let journal = Journal::open(&directory, &call.key.name(), JOURNAL_LOCK_WAIT)?;
+    let journal = Journal::open(&directory, &call.key.name(), call.lock_wait())?;
     let has_journal = journal.is_some();
     *call.journal.borrow_mut() = journal;
     let ran = run(call, selected);
@@ -287,7 +288,8 @@ fn del(call: &Rc<Call>, selected: Selected) -> Result<(), Failure> {
                 if call.request.config.kind.is_some() && !is_served(call.node.paths(), &call.key.plugin) =>
             {
                 eprintln!(
-                    "weir: {failure}; nothing is known of this attachment, so there is nothing to undo"
+                    "weir: {}; nothing is known of this attachment, so there is nothing to undo",
+                    printable(&failure.to_string())
                 );
                 Ok(())
             }
@@ -302,7 +304,11 @@ fn del(call: &Rc<Call>, selected: Selected) -> Result<(), Failure> {
     journal.remove()?;
     match ran {
         Err(failure) if has_journal => {
-            eprintln!("weir: plugin {} failed, DEL was done from the journal: {failure}", call.key.plugin);
+            eprintln!(
+                "weir: plugin {} failed, DEL was done from the journal: {}",
+                call.key.plugin,
+                printable(&failure.to_string())
+            );
             Ok(())
         }
         ran => ran.map(drop),

@@ -1,6 +1,6 @@
 //! A plugin in a call: which component it is, and what it may do.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 
 use crate::catalog::{Origin, Plugin};
 use crate::policy::{Operation, Permit, Policy, Refusal, Subject};
@@ -19,8 +19,6 @@ pub(crate) struct Guest {
     pub(crate) grants: Option<&'static [&'static str]>,
     /// Whether no rule has anything to say.
     is_unrestricted: bool,
-    /// Changes that it has made, or was refused.
-    changes: Cell<u32>,
     /// In a plan, the rules that allowed what it asked for last: the
     /// operation, and the rule's place.
     rules: RefCell<Vec<(String, String)>>,
@@ -45,7 +43,6 @@ impl Guest {
             is_unrestricted: permit.is_unrestricted(),
             permit,
             grants,
-            changes: Cell::new(0),
             rules: RefCell::new(Vec::new()),
         }
     }
@@ -74,11 +71,5 @@ impl Guest {
             remembered.filter(|(of, _)| of == operation).map(|(_, place)| place).collect();
         places.dedup();
         places
-    }
-
-    /// Counts a change that it asks for.
-    pub(crate) fn count_change(&self) -> u32 {
-        self.changes.set(self.changes.get().saturating_add(1));
-        self.changes.get()
     }
 }

@@ -27,9 +27,24 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
+/// The same for texts of several lines, which may be as long as `limit`.
+pub(crate) fn printable_lines(text: &str, limit: usize) -> String {
+    let mut shown = String::new();
+    for character in text.chars() {
+        let is_shown = character == '\n' || is_harmless(character);
+        let character = if is_shown { character } else { char::REPLACEMENT_CHARACTER };
+        if shown.len() + character.len_utf8() > limit {
+            shown.push(CUT);
+            break;
+        }
+        shown.push(character);
+    }
+    shown
+}
+
 /// Neither of the categories Cc, Cf, Zl and Zp of Unicode nor what no program
 /// has a use for.
-fn is_harmless(character: char) -> bool {
+pub(crate) fn is_harmless(character: char) -> bool {
     !character.is_control()
         && !matches!(character,
             '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}'..='\u{891}'
@@ -54,6 +69,12 @@ mod tests {
         ] {
             assert_eq!(printable(text), shown);
         }
+    }
+
+    #[test]
+    fn lines_stay_lines() {
+        assert_eq!(printable_lines("a\nb\u{1b}\u{202e}", 100), "a\nb\u{fffd}\u{fffd}");
+        assert_eq!(printable_lines("abc", 2), "ab…");
     }
 
     #[test]

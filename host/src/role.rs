@@ -9,6 +9,7 @@ use crate::call::Call;
 use crate::capability::{AttachmentHandle, NetworkHandle, cni_result, failure};
 use crate::catalog::Plugin;
 use crate::failure::{Failure, code};
+use crate::guest::Guest;
 use crate::request::Command;
 use crate::result::CniResult;
 use crate::session::{self, Sandbox};
@@ -87,7 +88,7 @@ impl InterfacePlugin {
             Command::Add => {
                 let result = ask!(self, call_add, AttachmentHandle);
                 let request = &self.sandbox.store.data().call.request;
-                let result = cni_result(result, request.environment.netns.as_deref());
+                let result = cni_result(result, request);
                 let result = result.map_err(|reason| self.bad_result(&reason))?;
                 self.sandbox.permit_addresses(result.ips.iter().map(|ip| ip.address.address))?;
                 return Ok(Some(result));
@@ -127,6 +128,12 @@ impl IpamPlugin {
             .and_then(|indices| indices.load(&mut sandbox.store, &sandbox.instance))
             .map_err(|error| broken(plugin, &error))?;
         Ok(Self { sandbox, guest })
+    }
+
+    /// The plugin, if it did not come with weir.
+    pub(crate) fn installed(&self) -> Option<Rc<Guest>> {
+        let guest = &self.sandbox.store.data().guest;
+        guest.grants.is_none().then(|| Rc::clone(guest))
     }
 
     /// Runs a command; there is a result for ADD only.

@@ -6,7 +6,9 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use wasmtime::component::{Component, HasSelf, Instance, InstancePre, Linker, ResourceTable};
+use wasmtime::component::{
+    Component, HasSelf, Instance, InstancePre, Linker, ResourceTable, ResourceTableError,
+};
 use wasmtime::{Engine, Store, StoreLimits, StoreLimitsBuilder, Trap, UpdateDeadline};
 
 use crate::call::{Call, Stop};
@@ -15,6 +17,7 @@ use crate::engine::{Deadline, HANDLE_LIMIT, MEMORY_LIMIT};
 use crate::failure::{Failure, code};
 use crate::guest::Guest;
 use crate::policy::Operation;
+use crate::printable::printable_lines;
 use crate::role::Role;
 use crate::{aot, wit};
 
@@ -24,20 +27,25 @@ pub(crate) struct Session {
     pub(crate) engine: Engine,
     pub(crate) table: ResourceTable,
     pub(crate) guest: Rc<Guest>,
+    /// The plugin that told this one which addresses to give, if it did not
+    /// come with weir: what it may not have, the node does not get for it.
+    pub(crate) adviser: Option<Rc<Guest>>,
     /// In which role the component was started.
     pub(crate) role: Role,
     /// How often it asked its IPAM plugin.
     pub(crate) asked: u32,
-    pub(crate) log_left: usize,
     limits: StoreLimits,
 }
-
-/// Bytes that a component may log in one call.
-const LOG_LIMIT: usize = 64 << 10;
 
 /// Bytes that a component may hand over in one call of a host function, or in
 /// one result.
 const VALUE_LIMIT: usize = 4 << 20;
+
+/// Elements that a table of a component may have.
+const TABLE_LIMIT: usize = 64 << 10;
+
+/// Bytes of what is told about a trap, such as the functions that led to it.
+const TRACE_LIMIT: usize = 8 << 10;
 
 /// Sandboxes of a call that are left as they are at their end: those of an
 /// interface plugin and of its IPAM plugin.
@@ -65,22 +73,19 @@ impl Sandbox {
         let mut linker = Linker::new(engine);
         link(&mut linker, engine, &component, &guest, call)?;
         let limits = guest.permit.limits();
-        let memory = limits.memory.and_then(|bytes| usize::try_from(bytes).ok());
-        let memory = memory.map_or(MEMORY_LIMIT, |bytes| bytes.min(MEMORY_LIMIT));
-        let handles = limits.handles.map_or(HANDLE_LIMIT, |handles| HANDLE_LIMIT.min(handles as usize));
         let mut table = ResourceTable::new();
-        table.set_max_capacity(handles);
+        table.set_max_capacity(handle_limit(&guest));
         let session = Session {
             call: Rc::clone(call),
             engine: engine.clone(),
             table,
             guest: Rc::clone(&guest),
+            adviser: None,
             role,
             asked: 0,
-            log_left: LOG_LIMIT,
             limits: StoreLimitsBuilder::new()
-                .memory_size(memory)
-                .table_elements(64 << 10)
+                .memory_size(memory_limit(&guest))
+                .table_elements(TABLE_LIMIT)
                 .instances(8)
                 .memories(2)
                 .tables(8)
@@ -262,6 +267,17 @@ fn link_interface(linker: &mut Linker<Session>, name: &str) -> wasmtime::Result<
     }
 }
 
+/// How large the linear memory of a component may become.
+fn memory_limit(guest: &Guest) -> usize {
+    let limit = guest.permit.limits().memory.and_then(|bytes| usize::try_from(bytes).ok());
+    limit.map_or(MEMORY_LIMIT, |bytes| bytes.min(MEMORY_LIMIT))
+}
+
+/// How many handles a component may hold.
+fn handle_limit(guest: &Guest) -> usize {
+    guest.permit.limits().handles.map_or(HANDLE_LIMIT, |handles| HANDLE_LIMIT.min(handles as usize))
+}
+
 /// Tells why a component ended: by order of the host, by the deadline, by a
 /// limit or by its own fault.
 fn failure_of(error: &wasmtime::Error, guest: &Guest, call: &Call) -> Failure {
@@ -269,25 +285,43 @@ fn failure_of(error: &wasmtime::Error, guest: &Guest, call: &Call) -> Failure {
         return failure.clone();
     }
     let plugin = &guest.name;
-    let text = format!("{error:#}");
-    match error.downcast_ref::<Trap>() {
-        Some(Trap::Interrupt) => call.out_of_time(),
+    // The names of functions are the component's.
+    let trace = printable_lines(&format!("{error:?}"), TRACE_LIMIT);
+    let message = match error.downcast_ref::<Trap>() {
+        Some(Trap::Interrupt) => return call.out_of_time(),
         Some(Trap::StackOverflow | Trap::MemoryOutOfBounds) => {
-            Failure::new(code::TRAPPED, format!("plugin {plugin} exhausted its stack or used a bad pointer"))
-                .details(format!("{error:?}"))
+            format!("plugin {plugin} exhausted its stack or used a bad pointer")
         }
-        Some(trap) => Failure::new(code::TRAPPED, format!("plugin {plugin} trapped: {trap}"))
-            .details(format!("{error:?}")),
-        None if text.contains("forcing trap when growing") || text.contains("memory minimum size") => {
-            let limit = guest.permit.limits().memory.unwrap_or(MEMORY_LIMIT as u64).min(MEMORY_LIMIT as u64);
-            Failure::new(code::LIMIT, format!("plugin {plugin} needs more than {limit} bytes of memory"))
+        Some(trap) => format!("plugin {plugin} trapped: {trap}"),
+        None => {
+            if let Some(limit) = exceeded(error, guest) {
+                return Failure::new(code::LIMIT, format!("plugin {plugin} {limit}"));
+            }
+            let cause = printable_lines(&error.root_cause().to_string(), TRACE_LIMIT);
+            format!("plugin {plugin} failed: {cause}")
         }
-        None if text.contains("hostcall fuel") || text.contains("resource table has no free keys") => {
-            Failure::new(
-                code::LIMIT,
-                format!("plugin {plugin} used up what it may hold or hand over: {text}"),
-            )
-        }
-        None => Failure::new(code::TRAPPED, format!("plugin {plugin} failed: {text}")),
+    };
+    Failure::new(code::TRAPPED, message).details(trace)
+}
+
+/// The limit that an error is about, if it is about one. Only the cause is
+/// looked at: what surrounds it are words of the component. Most of these
+/// errors have no type.
+fn exceeded(error: &wasmtime::Error, guest: &Guest) -> Option<String> {
+    if let Some(ResourceTableError::Full) = error.downcast_ref::<ResourceTableError>() {
+        return Some(format!("holds more than {} handles", handle_limit(guest)));
+    }
+    let cause = error.root_cause().to_string();
+    let is = |text: &str| cause.starts_with(text);
+    if is("forcing trap when growing memory") || is("memory minimum size") {
+        Some(format!("needs more than {} bytes of memory", memory_limit(guest)))
+    } else if is("forcing trap when growing table") || is("table minimum size") {
+        Some(format!("needs a table of more than {TABLE_LIMIT} elements"))
+    } else if is("resource limit exceeded") {
+        Some(format!("consists of too many parts: {cause}"))
+    } else if cause.contains("fuel allocated for hostcalls") {
+        Some(format!("hands over more than {VALUE_LIMIT} bytes at once"))
+    } else {
+        None
     }
 }

@@ -8,8 +8,7 @@ use wasmtime::component::Resource;
 use super::links::{LinkHandle, net_error};
 use super::permission::claimed;
 use crate::call::Served;
-use crate::journal::Inverse;
-use crate::policy::Operation;
+use crate::journal::{Inverse, Side};
 use crate::session::Session;
 use crate::wit::weir::net::addresses::{self, AddressInfo};
 use crate::wit::{self, IpFamily, IpPrefix, NetError};
@@ -61,7 +60,7 @@ impl addresses::Host for Session {
         if let Err(denied) = self.permit_use(link, "add-address", &object)? {
             return Ok(Err(denied));
         }
-        if let Err(denied) = self.permit("add-address", &object, &[Operation::Address(claimed)])? {
+        if let Err(denied) = self.permit_address("add-address", &object, link, claimed)? {
             return Ok(Err(denied));
         }
         let added = self.call.change(&self.guest, "add-address", object, inverse, || {
@@ -77,6 +76,14 @@ impl addresses::Host for Session {
             link.inverse(|side, name| Inverse::RestoreAddress { side, name, prefix: prefix.to_string() });
         let object = format!("{prefix} from {}", link.name());
         if let Err(denied) = self.permit_use(link, "remove-address", &object)? {
+            return Ok(Err(denied));
+        }
+        // A bridge has addresses of others too, and nothing puts them back.
+        if link.side == Side::Host
+            && !self.is_own(link)
+            && let Some(claimed) = claimed(link.side, prefix)
+            && let Err(denied) = self.permit_address("remove-address", &object, link, claimed)?
+        {
             return Ok(Err(denied));
         }
         let removed = self.call.change(&self.guest, "remove-address", object, inverse, || {

@@ -12,7 +12,8 @@ const RANDOM_LIMIT: u32 = 256;
 
 impl log::Host for Session {
     fn emit(&mut self, level: log::Level, message: String) -> Served<()> {
-        if self.log_left == 0 {
+        let log_left = &self.call.log_left;
+        if log_left.get() == 0 {
             return Ok(());
         }
         let level = match level {
@@ -22,13 +23,7 @@ impl log::Host for Session {
             log::Level::Error => "error",
         };
         let request = &self.call.request;
-        if message.len() > self.log_left {
-            self.log_left = 0;
-            eprintln!("weir: plugin {} logs too much: its further lines are dropped", self.guest.name);
-            return Ok(());
-        }
-        self.log_left -= message.len();
-        eprintln!(
+        let line = format!(
             "weir: {level}: network {} container {} {}: {}: {}",
             request.config.name,
             request.environment.container_id,
@@ -36,6 +31,18 @@ impl log::Host for Session {
             self.guest.name,
             printable(&message)
         );
+        // The whole line counts, as there are empty messages too; and all of
+        // the message, as it has to be looked at.
+        let Some(left) = log_left.get().checked_sub(line.len().max(message.len())) else {
+            log_left.set(0);
+            eprintln!(
+                "weir: plugin {} logs too much: further lines of this call are dropped",
+                self.guest.name
+            );
+            return Ok(());
+        };
+        log_left.set(left);
+        eprintln!("{line}");
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use wasmtime::component::Resource;
 use super::links::{LinkHandle, failure_to_net_error, mac_bytes, net_error};
 use crate::call::Served;
 use crate::failure::Failure;
-use crate::journal::Inverse;
+use crate::journal::{Inverse, Side};
 use crate::session::Session;
 use crate::wit::NetError;
 use crate::wit::weir::firewall::guards;
@@ -17,6 +17,9 @@ impl guards::Host for Session {
         if !link.is_own {
             let reason = format!("guard link {}: it was not made by this attachment", link.name());
             return self.forbid("guard", link.name(), reason);
+        }
+        if let Err(denied) = self.permit_port(link)? {
+            return Ok(Err(denied));
         }
         let owner = self.call.key.name();
         let port = match link.netns.link_name(link.index()) {
@@ -53,13 +56,27 @@ impl guards::Host for Session {
 
     fn present(&mut self, link: Resource<LinkHandle>, mac: MacAddress) -> Served<Result<bool, NetError>> {
         self.call.check_time()?;
-        let port = self.link_of(&link)?.name().to_owned();
+        let link = self.link_of(&link)?;
+        if let Err(denied) = self.permit_port(link)? {
+            return Ok(Err(denied));
+        }
+        let port = link.name().to_owned();
         let present = self.call.node.firewall(|firewall| firewall.guard_present(&port, mac_bytes(mac)));
         Ok(present.map_err(failure_to_net_error))
     }
 }
 
 impl Session {
+    /// Guards go by names of the node's links; in a container any link may have
+    /// the same.
+    fn permit_port(&self, link: &LinkHandle) -> Served<Result<(), NetError>> {
+        if link.side == Side::Host {
+            return Ok(Ok(()));
+        }
+        let reason = format!("guard link {}: it is not in the host namespace", link.name());
+        self.forbid("guard", link.name(), reason)
+    }
+
     /// The attachment's guards, as for masquerading.
     fn guarded(&self) -> Result<Vec<(String, [u8; 6])>, Failure> {
         let journaled = self.call.journaled(|inverse| match inverse {

@@ -78,7 +78,12 @@ impl Session {
             Ok(None) => return self.ask_program(&kind, command),
             Err(failure) => return Ok(Err(values::cni_error(failure))),
         };
-        let answer = IpamPlugin::start(&self.engine, plugin, &call).and_then(|plugin| plugin.run(command));
+        let answer = IpamPlugin::start(&self.engine, plugin, &call).and_then(|plugin| {
+            if command == Command::Add {
+                self.adviser = plugin.installed();
+            }
+            plugin.run(command)
+        });
         match answer {
             Ok(result) => Ok(Ok(result)),
             // What ends the whole call ends the asking plugin too.
@@ -133,13 +138,15 @@ impl Session {
             plugin: kind.to_owned(),
             path: request.environment.path.clone(),
         });
-        let done = call.change(&self.guest, "delegate", object, inverse, || {
+        let started = Instant::now();
+        let done = call.make(&self.guest, inverse, || {
             delegate.run(command).map_err(|failure| {
                 // A program that fails may have done half of its work.
                 let is_undone = !is_first || !delegate.exists() || delegate.undo_add().is_ok();
                 DelegateFailure { failure, is_undone }
             })
         })?;
+        call.note(&self.guest, "delegate", object, &done, started);
         if command == Command::Del && done.is_ok() {
             call.settle(is_of_kind);
         }

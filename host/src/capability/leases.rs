@@ -12,6 +12,7 @@ use crate::call::{Call, Served, Stop};
 use crate::journal::Inverse;
 use crate::leases::{AddressRange, LeaseError, Owner, Pool};
 use crate::policy::Operation;
+use crate::request::Command;
 use crate::session::Session;
 use crate::wit::weir::store::leases::{self, StoreError, Usage};
 use crate::wit::{self, IpAddress};
@@ -43,9 +44,11 @@ impl leases::Host for Session {
             }
             Some(path) if self.call.request.config.names("dataDir", &path) => PathBuf::from(path),
             Some(path) => {
-                return Ok(Err(StoreError::Denied(format!(
+                let reason = format!(
                     "open leases in {path}: the network configuration does not name this directory as \"dataDir\""
-                ))));
+                );
+                self.call.refuse(&self.guest, "open", &path, &reason)?;
+                return Ok(Err(StoreError::Denied(reason)));
             }
         };
         let location = self.call.node.leases(&data_dir, &self.call.request.config.name).map_err(Stop)?;
@@ -182,6 +185,7 @@ impl Session {
             return Ok(Ok(()));
         }
         for AddressRange { first, last } in ranges {
+            self.call.check_time()?;
             let nets: Vec<IpNet> = match (first, last) {
                 (IpAddr::V4(first), IpAddr::V4(last)) => {
                     Ipv4Subnets::new(*first, *last, 0).map(IpNet::from).collect()
@@ -243,6 +247,11 @@ impl Session {
     ) -> Served<Result<T, StoreError>> {
         let owner = owner(&self.call);
         let call = &self.call;
+        // GC is there for it.
+        if operation != "release-stale" || call.request.environment.command != Command::Gc {
+            let has_way_back = operation.starts_with("reserve");
+            call.permit_change(&self.guest, operation, &call.key.network, has_way_back)?;
+        }
         let PoolHandle { pool, data_dir } = self.table.get_mut(handle)?;
         let Some(pool) = pool else { return Ok(Ok(T::default())) };
         let mut before = |address| {
@@ -274,7 +283,7 @@ fn address_ranges(ranges: Vec<leases::AddressRange>) -> Result<Vec<AddressRange>
     if ranges.len() > RANGE_LIMIT {
         return Err(StoreError::Limit(format!("{} ranges in one list, at most {RANGE_LIMIT}", ranges.len())));
     }
-    ranges
+    let ranges: Vec<AddressRange> = ranges
         .into_iter()
         .map(|range| {
             let (first, last) = (wit::ip(range.first), wit::ip(range.last));
@@ -284,7 +293,19 @@ fn address_ranges(ranges: Vec<leases::AddressRange>) -> Result<Vec<AddressRange>
                 Err(StoreError::Invalid(format!("{first} to {last} is no range of addresses")))
             }
         })
-        .collect()
+        .collect::<Result<_, _>>()?;
+    // Or the same addresses would be walked over again and again.
+    let ends = |range: &AddressRange| (range.first.to_canonical(), range.last.to_canonical());
+    let mut sorted: Vec<(IpAddr, IpAddr)> = ranges.iter().map(ends).collect();
+    sorted.sort_unstable();
+    if let Some([(_, last), (first, _)]) =
+        sorted.array_windows().find(|[(_, last), (first, _)]| first <= last)
+    {
+        return Err(StoreError::Invalid(format!(
+            "ranges overlap: one ends at {last}, another begins at {first}"
+        )));
+    }
+    Ok(ranges)
 }
 
 fn store_error(error: LeaseError) -> StoreError {
@@ -292,6 +313,7 @@ fn store_error(error: LeaseError) -> StoreError {
     match error {
         LeaseError::Busy { .. } => StoreError::Busy(message),
         LeaseError::Taken { .. } => StoreError::Taken(message),
+        LeaseError::Invalid(_) => StoreError::Invalid(message),
         LeaseError::Io { .. } => StoreError::Io(message),
         _ => StoreError::Other(message),
     }

@@ -14,6 +14,9 @@ use crate::session::Session;
 use crate::wit::weir::net::links::{self, LinkInfo, PortOptions, VlanRange};
 use crate::wit::weir::net::types::{self, KernelError, MacAddress, NetError};
 
+/// There are as many VLANs (IEEE 802.1Q).
+const VLAN_LIMIT: usize = 4094;
+
 /// A link in the hands of a plugin.
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
 pub struct LinkHandle {
@@ -220,7 +223,10 @@ impl links::HostLink for Session {
         if let Err(denied) = self.own_only(&link, "change-vlans")? {
             return Ok(Err(denied));
         }
-        let vlans = vlan_ranges(vlans);
+        let vlans = match vlan_ranges(vlans) {
+            Ok(vlans) => vlans,
+            Err(error) => return Ok(Err(error)),
+        };
         self.change_own(&link, "add-vlans", "", |netns, index| netns.add_vlans(index, &vlans))
     }
 
@@ -232,7 +238,10 @@ impl links::HostLink for Session {
         if let Err(denied) = self.own_only(&link, "change-vlans")? {
             return Ok(Err(denied));
         }
-        let vlans = vlan_ranges(vlans);
+        let vlans = match vlan_ranges(vlans) {
+            Ok(vlans) => vlans,
+            Err(error) => return Ok(Err(error)),
+        };
         self.change_own(&link, "remove-vlans", "", |netns, index| netns.remove_vlans(index, &vlans))
     }
 
@@ -372,16 +381,19 @@ impl Session {
     }
 }
 
-fn vlan_ranges(vlans: Vec<VlanRange>) -> Vec<crate::netlink::VlanRange> {
-    vlans
-        .into_iter()
-        .map(|vlan| crate::netlink::VlanRange {
-            first: vlan.first,
-            last: vlan.last,
-            pvid: vlan.pvid,
-            untagged: vlan.untagged,
-        })
-        .collect()
+fn vlan_ranges(vlans: Vec<VlanRange>) -> Result<Vec<crate::netlink::VlanRange>, NetError> {
+    // The length of an attribute of netlink has 16 bits.
+    if vlans.len() > VLAN_LIMIT {
+        let message = format!("{} ranges of VLANs in one list, at most {VLAN_LIMIT}", vlans.len());
+        return Err(NetError::Invalid(message));
+    }
+    let range = |vlan: VlanRange| crate::netlink::VlanRange {
+        first: vlan.first,
+        last: vlan.last,
+        pvid: vlan.pvid,
+        untagged: vlan.untagged,
+    };
+    Ok(vlans.into_iter().map(range).collect())
 }
 
 pub(super) fn mac_bytes((a, b, c, d, e, f): MacAddress) -> [u8; 6] {

@@ -29,6 +29,9 @@ impl masquerade::Host for Session {
         if let Err(denied) = self.permit("masquerade", &object, &[Operation::Address(IpNet::from(source))])? {
             return Ok(Err(denied));
         }
+        if let Err(denied) = self.permit_source(&owner, source, &object)? {
+            return Ok(Err(denied));
+        }
         let added = self.call.change(&self.guest, "masquerade", object, Some(inverse), || {
             self.call.node.firewall(|firewall| firewall.masquerade_add(&owner, source, direct))
         })?;
@@ -74,6 +77,27 @@ impl masquerade::Host for Session {
 }
 
 impl Session {
+    /// Refuses to take over what another attachment that is still there asked
+    /// for; those of a range may be many.
+    fn permit_source(&self, owner: &str, source: IpAddr, object: &str) -> Served<Result<(), NetError>> {
+        if self.guest.grants.is_some() {
+            return Ok(Ok(()));
+        }
+        let holder = self.call.node.firewall(|firewall| firewall.masquerade_of_another(owner, source));
+        let holder = match holder {
+            Ok(holder) => holder,
+            Err(failure) => return Ok(Err(failure_to_net_error(failure))),
+        };
+        let attachments = self.call.node.paths().attachments();
+        match holder {
+            Some(holder) if attachments.join(&holder).exists() => {
+                let reason = format!("masquerade {source}: another attachment ({holder}) masquerades it");
+                self.forbid("masquerade", object, reason)
+            }
+            _ => Ok(Ok(())),
+        }
+    }
+
     /// The attachment's masqueraded addresses. The journal knows them; without
     /// one the kernel is asked, which takes longer the more there are.
     fn masqueraded(&self) -> Result<Vec<IpAddr>, Failure> {

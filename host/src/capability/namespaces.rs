@@ -10,6 +10,7 @@ use crate::call::{Served, Stop};
 use crate::journal::{Inverse, Side};
 use crate::netlink::{BridgeSpec, Netns, VethEnd};
 use crate::policy::Operation;
+use crate::printable::is_harmless;
 use crate::request::NAME_LIMIT;
 use crate::session::Session;
 use crate::wit::weir::net::links::{self, BridgeOptions};
@@ -247,7 +248,9 @@ fn check_name(name: &str) -> Result<(), NetError> {
         && name.len() <= NAME_LIMIT
         && name != "."
         && name != ".."
-        && !name.contains(|c: char| c == '/' || c == ':' || c == '%' || c.is_whitespace() || c.is_control());
+        // Settings of all links, and of those to come.
+        && !["all", "default"].contains(&name)
+        && !name.contains(|c: char| matches!(c, '/' | ':' | '%') || c.is_whitespace() || !is_harmless(c));
     if is_good { Ok(()) } else { Err(NetError::Invalid(format!("{name:?} is no name for a link"))) }
 }
 

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 
 use super::links::LinkHandle;
 use crate::call::Served;
+use crate::guest::Guest;
 use crate::journal::{Inverse, Side};
 use crate::policy::Operation;
 use crate::result::Prefix;
@@ -25,18 +26,46 @@ impl Session {
         object: &str,
         wanted: &[Operation<'_>],
     ) -> Served<Option<String>> {
+        self.refused_to(&self.guest, operation, object, wanted)
+    }
+
+    fn refused_to(
+        &self,
+        guest: &Guest,
+        operation: &str,
+        object: &str,
+        wanted: &[Operation<'_>],
+    ) -> Served<Option<String>> {
         for wanted in wanted {
-            let Err(refusal) = self.guest.check(wanted) else { continue };
+            let Err(refusal) = guest.check(wanted) else { continue };
             let hint = refusal.hint();
             let separator = if hint.is_empty() { "" } else { "; " };
             let reason = format!("{refusal}{separator}{hint}");
-            self.call.refuse(&self.guest, operation, object, &reason)?;
+            self.call.refuse(guest, operation, object, &reason)?;
             return Ok(Some(reason));
         }
         if self.call.node.is_imagined() {
             self.guest.remember_rules(operation, wanted);
         }
         Ok(None)
+    }
+
+    /// Whether a link of the node may get an address, or lose one that this
+    /// attachment did not give it: by leave of the plugin, and of the one that
+    /// told it which addresses to give.
+    pub(super) fn permit_address(
+        &self,
+        operation: &str,
+        object: &str,
+        link: &LinkHandle,
+        claimed: IpNet,
+    ) -> Served<Result<(), NetError>> {
+        let wanted = [Operation::Address(claimed)];
+        let mut refused = self.refused(operation, object, &wanted)?;
+        if let (None, Side::Host, Some(adviser)) = (&refused, link.side, &self.adviser) {
+            refused = self.refused_to(adviser, operation, object, &wanted)?;
+        }
+        Ok(refused.map_or(Ok(()), |reason| Err(NetError::Denied(reason))))
     }
 
     /// The same for functions of `weir:net` and `weir:firewall`.

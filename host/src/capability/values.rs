@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, code};
+use crate::printable::{is_harmless, printable, printable_lines};
+use crate::request::Request;
 use crate::result::{CniResult, Dns, Interface, IpConfig, Prefix, Route};
 use crate::wit::weir::plugin::types;
 use crate::wit::{self, IpPrefix};
@@ -13,7 +15,10 @@ const LIST_LIMIT: usize = 4096;
 const TEXT_LIMIT: usize = 8 << 10;
 
 /// Reads the result of a plugin. The reason of a refusal is for an operator.
-pub(crate) fn cni_result(result: types::CniResult, netns: Option<&Path>) -> Result<CniResult, String> {
+pub(crate) fn cni_result(result: types::CniResult, request: &Request) -> Result<CniResult, String> {
+    let netns = request.environment.netns.as_deref();
+    let reported = request.config.prev_result.iter().flat_map(|result| &result.interfaces);
+    let reported: Vec<&str> = reported.map(|interface| interface.sandbox.as_str()).collect();
     let types::CniResult { interfaces, ips, routes, dns } = result;
     if interfaces.len() > LIST_LIMIT {
         return Err(format!("it lists {} interfaces", interfaces.len()));
@@ -30,7 +35,13 @@ pub(crate) fn cni_result(result: types::CniResult, netns: Option<&Path>) -> Resu
                     types::Sandbox::Container => {
                         netns.map(|netns| netns.display().to_string()).unwrap_or_default()
                     }
-                    types::Sandbox::Other(other) => text(other)?,
+                    types::Sandbox::Other(other) if reported.contains(&other.as_str()) => text(other)?,
+                    types::Sandbox::Other(other) => {
+                        return Err(format!(
+                            "an interface is in {:?}, which no plugin before it reported",
+                            printable(&other)
+                        ));
+                    }
                 },
                 ..Interface::default()
             })
@@ -97,7 +108,13 @@ fn texts(values: Vec<String>) -> Result<Vec<String>, String> {
 }
 
 fn text(value: String) -> Result<String, String> {
-    if value.len() > TEXT_LIMIT { Err(format!("it has a text of {} bytes", value.len())) } else { Ok(value) }
+    if value.len() > TEXT_LIMIT {
+        return Err(format!("it has a text of {} bytes", value.len()));
+    }
+    match value.chars().find(|character| !is_harmless(*character)) {
+        Some(character) => Err(format!("it has a text with the character {character:?}")),
+        None => Ok(value),
+    }
 }
 
 /// Writes a result for a plugin.
@@ -160,12 +177,11 @@ pub(super) fn to_ipam_result(result: &CniResult) -> types::IpamResult {
     }
 }
 
-/// Reads an error of a plugin.
+/// Reads an error of a plugin. One with the code of success would be none.
 pub(crate) fn failure(error: types::CniError) -> Failure {
-    let clip = |text: String| {
-        text.chars().filter(|c| !c.is_control() || *c == '\n').take(TEXT_LIMIT).collect::<String>()
-    };
-    Failure { code: error.code, message: clip(error.message), details: clip(error.details) }
+    let code = if error.code == 0 { code::INTERNAL } else { error.code };
+    let [message, details] = [error.message, error.details].map(|text| printable_lines(&text, TEXT_LIMIT));
+    Failure { code, message, details }
 }
 
 /// Writes an error for a plugin.

@@ -101,6 +101,20 @@ impl Firewall {
             .and_then(|element| direct(&element)))
     }
 
+    /// Who asked for the masquerading of `source`, if it was not `owner`.
+    /// Reads one element.
+    pub(crate) fn masquerade_of_another(
+        &mut self,
+        owner: &str,
+        source: IpAddr,
+    ) -> Result<Option<String>, FirewallError> {
+        let (_, [element]) = self.run(
+            || format!("look up the masquerading of {source}"),
+            |channel| channel.elements(FAMILY, [(sources(source), &network::octets(source))]),
+        )?;
+        Ok(element.map(|element| element.owner).filter(|named| !comment::names(named, owner)))
+    }
+
     /// All that is masqueraded: owner, address, network.
     pub(crate) fn masquerade_owners(&mut self) -> Result<Vec<(String, IpAddr, IpNet)>, FirewallError> {
         self.run(|| "list what is masqueraded".to_owned(), list)

@@ -1,0 +1,176 @@
+//! Links, addresses, routes, settings and the packet filter.
+
+use std::net::IpAddr;
+
+use weir_sdk::firewall::{guards, masquerade};
+use weir_sdk::net::links::{self, BridgeOptions, Link, Netns, PortOptions, VethEnd, VlanRange};
+use weir_sdk::net::routes::{self, Route};
+use weir_sdk::net::types::{IpAddress, IpFamily, IpPrefix, MacAddress, NetError};
+use weir_sdk::net::{addresses, sysctls};
+use weir_sdk::{CniError, mac};
+
+use crate::{Raid, Step};
+
+type Taken = Result<(), CniError>;
+
+impl Raid<'_> {
+    /// Takes a step that makes or changes links; none if it is of another kind.
+    pub(crate) fn network(&mut self, step: Step<'_>) -> Option<Taken> {
+        let taken = match step.text("do") {
+            "create-veth" => self.create_veth(step),
+            "create-shared-veth" => self.create_shared_veth(step),
+            "create-bridge" => create_bridge(step),
+            "enable-forwarding" => side(step).and_then(|netns| Ok(netns.enable_forwarding(family(step))?)),
+            "find" => self.with(step, |_| Ok(())),
+            "set-up" => self.with(step, |link| link.set_up(true)),
+            "set-down" => self.with(step, |link| link.set_up(false)),
+            "set-mtu" => self.with(step, |link| link.set_mtu(step.count("mtu"))),
+            "set-mac" => self.with(step, |link| link.set_mac(mac_address(step))),
+            "set-promiscuous" => self.with(step, |link| link.set_promiscuous(true)),
+            "set-port" => {
+                self.with(step, |link| link.set_port(PortOptions { hairpin: true, isolated: false }))
+            }
+            "set-vlan-filtering" => self.with(step, |link| link.set_vlan_filtering(step.is("on"))),
+            "add-vlans" => {
+                let vlan = VlanRange { first: 2, last: 3, pvid: false, untagged: false };
+                self.with(step, |link| link.add_vlans(&vec![vlan; step.number("count") as usize]))
+            }
+            "attach" => self.attach(step),
+            "remove" => self.with(step, Link::remove),
+            "wait-up" => self.with(step, |link| link.wait_until_up(u32::MAX)),
+            "settle" => self.with(step, |link| addresses::settle(link, u32::MAX)),
+            _ => return None,
+        };
+        Some(taken)
+    }
+
+    /// The same for what links carry.
+    pub(crate) fn addresses(&mut self, step: Step<'_>) -> Option<Taken> {
+        let taken = match step.text("do") {
+            "add-address" => self.with_prefix(step, addresses::add),
+            "remove-address" => self.with_prefix(step, addresses::remove),
+            "add-route" => self.with_prefix(step, |link, to| routes::add(link, route(step, to))),
+            "remove-route" => self.with_prefix(step, |link, to| routes::remove(link, route(step, to))),
+            "set-sysctl" => self.with(step, |link| {
+                sysctls::set(link, family(step), step.text("key"), &step.long_text("value"))
+            }),
+            "read-sysctl" => {
+                self.with(step, |link| sysctls::get(link, family(step), step.text("key")).map(drop))
+            }
+            "masquerade" => ip(step.text("address")).and_then(|source| {
+                let direct = IpPrefix { address: ip(step.text("direct"))?, length: step.number("length") as u8 };
+                Ok(masquerade::add(masquerade::Entry { source, direct })?)
+            }),
+            "guard" => self.with(step, |link| guards::add(link, mac_address(step))),
+            "look-at-guard" => self.with(step, |link| {
+                guards::present(link, mac_address(step)).map(|present| {
+                    if present {
+                        panic!("there is such a guard")
+                    }
+                })
+            }),
+            _ => return None,
+        };
+        Some(taken)
+    }
+
+    /// Does something with a link, which is found unless it is known.
+    fn with(
+        &mut self,
+        step: Step<'_>,
+        work: impl FnOnce(&Link) -> Result<(), NetError>,
+    ) -> Result<(), CniError> {
+        let name = step.text("link");
+        if !self.links.contains_key(name) {
+            let link = side(step)?.link(name)?;
+            self.links.insert(name.to_owned(), link);
+        }
+        match self.links.get(name) {
+            Some(link) => Ok(work(link)?),
+            None => Ok(()),
+        }
+    }
+
+    fn with_prefix(
+        &mut self,
+        step: Step<'_>,
+        work: impl FnOnce(&Link, IpPrefix) -> Result<(), NetError>,
+    ) -> Taken {
+        let prefix = IpPrefix { address: ip(step.text("address"))?, length: step.number("length") as u8 };
+        self.with(step, |link| work(link, prefix))
+    }
+
+    /// Makes a pair: `near` on the node, `far` in the container unless
+    /// `far-side` says otherwise.
+    fn create_veth(&mut self, step: Step<'_>) -> Taken {
+        let near = end(step, "near");
+        let far = end(step, "far");
+        let there = if step.text("far-side") == "host" { links::host()? } else { links::container()? };
+        let here = side(step)?;
+        let bridge = step.has("bridge").then(|| here.link(step.text("bridge"))).transpose()?;
+        let (first, second) = here.create_veth(&near, &far, &there, 0, bridge.as_ref())?;
+        self.links.insert(near.name, first);
+        self.links.insert(far.name, second);
+        Ok(())
+    }
+
+    fn create_shared_veth(&mut self, step: Step<'_>) -> Taken {
+        let (port, own) = (end(step, "near"), end(step, "far"));
+        let here = side(step)?;
+        let bridge = here.link(step.text("bridge"))?;
+        let (first, second) = here.create_shared_veth(&port, &own, 0, &bridge)?;
+        self.links.insert(port.name, first);
+        self.links.insert(own.name, second);
+        Ok(())
+    }
+
+    fn attach(&mut self, step: Step<'_>) -> Taken {
+        let bridge = side(step)?.link(step.text("bridge"))?;
+        self.with(step, |link| link.attach_to(&bridge))
+    }
+}
+
+fn create_bridge(step: Step<'_>) -> Taken {
+    side(step)?.create_bridge(&BridgeOptions {
+        name: step.text("name").to_owned(),
+        mtu: 0,
+        vlan_filtering: false,
+        default_vlan: false,
+    })?;
+    Ok(())
+}
+
+fn side(step: Step<'_>) -> Result<Netns, CniError> {
+    Ok(if step.text("side") == "container" { links::container()? } else { links::host()? })
+}
+
+fn end(step: Step<'_>, key: &str) -> VethEnd {
+    VethEnd { name: step.text(key).to_owned(), mac: None, up: true }
+}
+
+fn family(step: Step<'_>) -> IpFamily {
+    if step.is("ipv6") { IpFamily::Ipv6 } else { IpFamily::Ipv4 }
+}
+
+fn mac_address(step: Step<'_>) -> MacAddress {
+    mac::parse(step.text("mac")).unwrap_or((2, 0, 0, 0, 0, 1))
+}
+
+fn route(step: Step<'_>, destination: IpPrefix) -> Route {
+    let gateway = ip(step.text("gateway")).ok();
+    Route {
+        destination,
+        gateway,
+        source: None,
+        scope: if gateway.is_some() { 0 } else { 253 },
+        table: step.has("table").then(|| step.count("table")),
+        priority: None,
+        mtu: None,
+        advmss: None,
+    }
+}
+
+pub(crate) fn ip(text: &str) -> Result<IpAddress, CniError> {
+    let address: IpAddr = text.parse().map_err(|_| CniError::config(format!("{text:?} is no address")))?;
+    Ok(address.into())
+}

@@ -1,0 +1,33 @@
+//! The sandbox against hostile components: whatever they contain, the node
+//! stays as it is, the call ends in its time with the right code, and what was
+//! refused is in the audit log.
+//!
+//! Damaged and unsafe stores, files that are no components and poisoned
+//! compiled code are in `scenarios/plugin_command.rs`.
+
+mod addresses;
+mod calls;
+mod leases;
+mod mutations;
+mod network;
+mod raw;
+mod resources;
+mod results;
+mod stage;
+
+use crate::Test;
+
+/// All tests of this part.
+pub(crate) fn tests() -> Vec<Test> {
+    let parts = [
+        resources::tests(),
+        network::tests(),
+        addresses::tests(),
+        leases::tests(),
+        results::tests(),
+        calls::tests(),
+        raw::tests(),
+        mutations::tests(),
+    ];
+    parts.into_iter().flatten().collect()
+}

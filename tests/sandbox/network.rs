@@ -1,0 +1,140 @@
+//! Components that reach for links, addresses and routes of others.
+
+use serde_json::{Value, json};
+
+use super::stage::{Expected, RULE, Stage, port_of};
+use crate::Test;
+
+pub(super) fn tests() -> Vec<Test> {
+    vec![
+        Test::new("sandbox: link names that are tricks are refused", names),
+        Test::new("sandbox: links with names that the policy does not list are not made", foreign_names),
+        Test::new("sandbox: links of others are out of reach on the node", links_of_others),
+        Test::new("sandbox: another network's interface in the container stays", container_links),
+        Test::new("sandbox: bridges that the policy does not list are out of reach", bridges),
+    ]
+}
+
+fn pair() -> Value {
+    json!({ "do": "create-veth", "near": "hv0", "far": "eth0" })
+}
+
+fn names() -> anyhow::Result<()> {
+    let stage = Stage::new(RULE)?;
+    for name in [
+        "",
+        ".",
+        "..",
+        "../x",
+        "a/b",
+        "eth0 ",
+        "hv%d",
+        "hv0123456789abcd",
+        "hv\0",
+        "hv\n",
+        "hv:1",
+        "hv\u{202e}0",
+        "hv\u{200b}",
+        "hv\u{a0}",
+        "all",
+        "default",
+    ] {
+        let expected = Expected::failure(7, &["is no name for a link"]);
+        stage.fails(json!([{ "do": "create-veth", "near": name, "far": "eth0" }]), &expected)?;
+        stage.fails(json!([{ "do": "create-veth", "near": "hv0", "far": name }]), &expected)?;
+    }
+    Ok(())
+}
+
+fn foreign_names() -> anyhow::Result<()> {
+    let stage = Stage::new(RULE)?;
+    for name in ["eth9", "veth0", "hv", "HV0", "up0", "uplink", "lo", "ĥv0"] {
+        let is_listed = name.starts_with("hv");
+        if is_listed {
+            continue;
+        }
+        let expected = Expected::denied("create-veth", &[name, "links = [\"hv*\""]);
+        stage.fails(json!([{ "do": "create-veth", "near": name, "far": "eth0" }]), &expected)?;
+        let both = json!([{ "do": "create-veth", "near": "hv0", "far": name, "far-side": "host" }]);
+        stage.fails(both, &expected)?;
+        let from_inside = json!([
+            { "do": "create-veth", "side": "container", "near": "eth0", "far": name, "far-side": "host" }
+        ]);
+        stage.fails(from_inside, &expected)?;
+    }
+    Ok(())
+}
+
+fn links_of_others() -> anyhow::Result<()> {
+    let stage = Stage::new(&RULE.replace("\"hv*\"", "\"hv*\", \"up*\", \"veth*\""))?;
+    let port = port_of(&stage.lab, "br-calm")?;
+    for link in ["up0", "uplink", &port] {
+        for (change, operation) in [
+            (json!({ "do": "set-down" }), "set-down"),
+            (json!({ "do": "set-up" }), "set-up"),
+            (json!({ "do": "set-mtu", "mtu": 600 }), "set-mtu"),
+            (json!({ "do": "set-mac" }), "set-mac"),
+            (json!({ "do": "set-promiscuous" }), "set-promiscuous"),
+            (json!({ "do": "set-port" }), "set-port"),
+            (json!({ "do": "add-vlans", "count": 1 }), "change-vlans"),
+            (json!({ "do": "attach", "bridge": "br-h" }), "attach-to"),
+            (json!({ "do": "remove" }), "remove"),
+            (json!({ "do": "add-address", "address": "10.66.0.5", "length": 24 }), "add-address"),
+            (json!({ "do": "remove-address", "address": "192.0.2.1", "length": 24 }), "remove-address"),
+            (json!({ "do": "add-route", "address": "10.66.0.0", "length": 25 }), "add-route"),
+            (json!({ "do": "remove-route", "address": "192.0.2.0", "length": 24 }), "remove-route"),
+            (json!({ "do": "set-sysctl", "key": "accept_ra", "value": "2", "ipv6": true }), "set-sysctl"),
+            (json!({ "do": "guard" }), "guard"),
+        ] {
+            let mut step = change;
+            step["link"] = link.into();
+            let real = if link == "uplink" { "up0" } else { link };
+            stage.fails(json!([step]), &Expected::denied(operation, &[real]))?;
+        }
+    }
+    // Without a rule that names them, they are not even looked at.
+    stage.write_policy(RULE)?;
+    for link in ["up0", "uplink", &port] {
+        stage.fails(json!([{ "do": "find", "link": link }]), &Expected::denied("link", &["hv*"]))?;
+    }
+    Ok(())
+}
+
+fn container_links() -> anyhow::Result<()> {
+    let stage = Stage::new(RULE)?;
+    for (change, operation) in [
+        (json!({ "do": "set-down" }), "set-down"),
+        (json!({ "do": "set-mtu", "mtu": 600 }), "set-mtu"),
+        (json!({ "do": "set-mac" }), "set-mac"),
+        (json!({ "do": "remove" }), "remove"),
+        (json!({ "do": "add-address", "address": "10.66.0.5", "length": 24 }), "add-address"),
+        (json!({ "do": "remove-address", "address": "10.77.0.2", "length": 24 }), "remove-address"),
+        (json!({ "do": "add-route", "address": "0.0.0.0", "length": 1 }), "add-route"),
+        (json!({ "do": "remove-route", "address": "10.77.0.0", "length": 24 }), "remove-route"),
+        (json!({ "do": "set-sysctl", "key": "accept_ra", "value": "2", "ipv6": true }), "set-sysctl"),
+        (json!({ "do": "guard" }), "guard"),
+    ] {
+        let mut step = change;
+        step["link"] = "eth1".into();
+        step["side"] = "container".into();
+        stage.fails(json!([pair(), step]), &Expected::denied(operation, &["eth1"]))?;
+    }
+    Ok(())
+}
+
+fn bridges() -> anyhow::Result<()> {
+    let stage = Stage::new(RULE)?;
+    let expected = Expected::denied("create-bridge", &["br-new", "bridge"]);
+    stage.fails(json!([{ "do": "create-bridge", "name": "br-new" }]), &expected)?;
+    let expected = Expected::denied("link", &["br-calm"]);
+    stage.fails(json!([pair(), { "do": "attach", "link": "hv0", "bridge": "br-calm" }]), &expected)?;
+    let with_bridge = json!({ "do": "create-veth", "near": "hv0", "far": "eth0", "bridge": "br-calm" });
+    stage.fails(json!([with_bridge]), &expected)?;
+    // A link of its own is no bridge, whatever it asks for.
+    let expected = Expected::denied("attach-to", &["hv0"]);
+    stage.fails(
+        json!([pair(), { "do": "create-veth", "near": "hv1", "far": "hv2" }, { "do": "attach", "link": "hv1", "bridge": "hv0" }]),
+        &expected,
+    )?;
+    Ok(())
+}
