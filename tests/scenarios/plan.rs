@@ -4,6 +4,8 @@ mod planner;
 mod restricted;
 
 use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use serde_json::json;
@@ -180,6 +182,12 @@ fn gone() -> anyhow::Result<()> {
     ensure!(value["outcome"] == "success", "it says {value}");
     scene.add(0)?;
     let del = scene.end_container(0)?;
+    // The kernel clears it away behind our back.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while scene.state()?.keys().any(|key| key.starts_with("node/link/veth")) {
+        ensure!(Instant::now() < deadline, "the container's link stays");
+        thread::sleep(Duration::from_millis(20));
+    }
     let arguments = ["--json", "--command", "del", "--container-id", "c1"];
     let value = plan(&scene, &scene.config, &arguments)?.json()?;
     ensure!(value["outcome"] == "success", "it says {value}");
