@@ -19,7 +19,7 @@ use crate::guest::Guest;
 use crate::policy::Operation;
 use crate::printable::printable_lines;
 use crate::role::Role;
-use crate::{aot, wit};
+use crate::{aot, policy, wit};
 
 /// What the host knows about the component that it is serving.
 pub(crate) struct Session {
@@ -186,17 +186,7 @@ pub(crate) fn prepare(engine: &Engine, plugin: &Plugin) -> Result<InstancePre<Se
 /// `weir:net/links@0.1.0`.
 pub(crate) fn is_granted(grants: &[&str], import: &str) -> bool {
     let name = import.split_once('@').map_or(import, |(name, _)| name);
-    // Interfaces without functions, and those that every plugin may use.
-    let is_free = matches!(
-        name,
-        "weir:net/types"
-            | "weir:plugin/types"
-            | "weir:plugin/request"
-            | "weir:host/log"
-            | "weir:host/clock"
-            | "weir:host/random"
-    );
-    is_free || grants.contains(&name)
+    policy::is_free(name) || grants.contains(&name)
 }
 
 /// Links what the component imports, if it may import all of that.

@@ -21,7 +21,7 @@ pub(super) const KNOWN: [&str; 15] = [
 
 /// Whether every plugin may import it unless a rule forbids it: it has no
 /// functions, or none that touches the node.
-pub(super) fn is_free(name: &str) -> bool {
+pub(crate) fn is_free(name: &str) -> bool {
     matches!(
         name,
         "weir:net/types"
