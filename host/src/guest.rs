@@ -27,7 +27,7 @@ impl Guest {
         };
         let permit = policy.permit(&Subject {
             network,
-            plugin: plugin.name.as_ref(),
+            plugin: plugin.name,
             digest: &plugin.digest,
             tenant,
             is_bundled: grants.is_some(),

@@ -112,7 +112,9 @@ impl Sandbox {
             Ok(instance) => Ok(Self { store, instance, time_before, _deadline: deadline }),
             Err(error) => {
                 let failure = failure_of(&error, &guest, call);
-                time_before.map(|before| call.give_back_time(before));
+                if let Some(before) = time_before {
+                    call.give_back_time(before);
+                }
                 Err(failure)
             }
         }
@@ -207,11 +209,10 @@ fn link(
 ) -> Result<(), Failure> {
     let imports = imports(engine, component);
     let imports: Vec<&str> = imports.iter().map(String::as_str).collect();
-    permit_imports(&imports, guest).map_err(|failure| {
+    permit_imports(&imports, guest).inspect_err(|failure| {
         // The failure says it to the runtime; the limit of changes is not
         // reached by one.
         let _ = call.refuse(guest, "import", &imports.join(" "), &failure.to_string());
-        failure
     })?;
     for import in imports {
         let name = import.split_once('@').map_or(import, |(name, _)| name);

@@ -329,15 +329,17 @@ pub(crate) fn list(directory: &Path) -> Result<Vec<String>, Failure> {
             )));
         }
     };
-    let mut names: Vec<String> =
-        entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).filter(is_journal).collect();
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| is_journal(name))
+        .collect();
     names.sort();
     Ok(names)
 }
 
 /// Names of networks begin with a letter or digit; others are the journal's
 /// own.
-fn is_journal(name: &String) -> bool {
+fn is_journal(name: &str) -> bool {
     !name.starts_with('.')
 }
 
