@@ -11,6 +11,7 @@ mod missing;
 mod namespace;
 mod plugins;
 mod program;
+mod signing;
 mod snapshot;
 mod world;
 
@@ -29,6 +30,7 @@ pub(crate) use missing::{Missing, require};
 pub(crate) use namespace::Namespace;
 pub(crate) use plugins::{Plugins, weir};
 pub(crate) use program::{is_installed, line};
+pub(crate) use signing::SigningKey;
 pub(crate) use snapshot::{Facts, Snapshot};
 pub(crate) use world::{Family, World, reaches};
 

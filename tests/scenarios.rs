@@ -2,6 +2,7 @@
 //! crowds, and other plugins on the same node. And weir's own commands.
 
 mod audit;
+mod changed_policy;
 mod confinement;
 mod containerd;
 mod crowd;
@@ -13,6 +14,7 @@ mod kills;
 mod listing;
 mod mixed_fleet;
 mod network;
+mod plan;
 mod plugin_command;
 mod policy_command;
 mod removal;
@@ -45,7 +47,9 @@ pub(crate) fn tests() -> Vec<Test> {
         listing::tests(),
         policy_command::tests(),
         audit::tests(),
+        changed_policy::tests(),
         confinement::tests(),
+        plan::tests(),
         plugin_command::tests(),
         tenants::tests(),
         containerd::tests(),

@@ -115,6 +115,12 @@ impl Audit {
         Ok(Self { who, path, settings: settings.clone(), state })
     }
 
+    /// A log that records nothing, for a plan.
+    pub(crate) fn nowhere(settings: &AuditSettings, who: Who) -> Self {
+        let state = RefCell::new(State { sink: Sink::Nowhere, lines: Vec::new(), refusals: 0 });
+        Self { who, path: PathBuf::new(), settings: settings.clone(), state }
+    }
+
     /// Where files of the log may still have to be opened.
     pub(crate) fn directory(&self) -> Option<&Path> {
         match self.state.borrow().sink {

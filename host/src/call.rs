@@ -319,6 +319,8 @@ impl Call {
                 operation: operation.to_owned(),
                 object: object.to_owned(),
                 refusal: Some(reason.to_owned()),
+                is_denied: true,
+                rules: Vec::new(),
                 time: Duration::ZERO,
             });
         }
@@ -385,6 +387,17 @@ impl Call {
                 duration: last.elapsed(),
             };
             self.audit.add_of((&key.container_id, &key.ifname), record);
+            if let Some(trace) = &self.request.environment.trace {
+                trace.add(Operation {
+                    plugin: key.plugin.clone(),
+                    operation: inverse.name().to_owned(),
+                    object: inverse.object(),
+                    refusal: reason,
+                    is_denied: false,
+                    rules: Vec::new(),
+                    time: last.elapsed(),
+                });
+            }
             last = Instant::now();
         })
     }
@@ -408,12 +421,15 @@ impl Call {
         };
         let (plugin, digest) = (guest.name.as_str(), guest.digest.as_str());
         self.audit.add(Record { plugin, digest, operation, object: &object, outcome, duration });
+        let is_denied = matches!(outcome, Outcome::Denied(_));
         let Some(trace) = &self.request.environment.trace else { return };
         trace.add(Operation {
             plugin: guest.name.clone(),
             operation: operation.to_owned(),
             object,
             refusal: reason,
+            is_denied,
+            rules: guest.take_rules(operation),
             time: duration,
         });
     }

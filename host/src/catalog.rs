@@ -96,10 +96,15 @@ impl Bundled {
 /// Finds the component of a plugin type. What comes with weir is found without
 /// a look at the file system.
 pub(crate) fn find(paths: &Paths, kind: &str) -> Result<Option<Plugin>, Failure> {
-    if let Some(bundled) = BUNDLED.iter().find(|bundled| bundled.name == kind) {
-        return Ok(Some(bundled.plugin()));
+    if let Some(bundled) = bundled(kind) {
+        return Ok(Some(bundled));
     }
     Ok(store::find(paths, kind)?)
+}
+
+/// The component of a type that comes with weir.
+pub(crate) fn bundled(kind: &str) -> Option<Plugin> {
+    BUNDLED.iter().find(|bundled| bundled.name == kind).map(Bundled::plugin)
 }
 
 /// Whether the component of a type comes with weir.

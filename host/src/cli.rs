@@ -2,7 +2,9 @@
 
 mod attachments;
 mod audit;
+mod chain;
 mod install;
+mod plan;
 mod plugin;
 mod policy;
 mod trial;
@@ -62,6 +64,12 @@ enum Command {
     /// Validates the policy, and explains what it allows.
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// Shows what a call would do to this node, and whether it may, without
+    /// doing it.
+    ///
+    /// The components run, and see the node as it is; what they change is kept
+    /// from it. Ends with 0 if the call would succeed.
+    Plan(plan::Options),
     /// Shows what plugins did to the node, oldest first.
     ///
     /// Every privileged operation of every call leaves a record in the audit
@@ -77,6 +85,7 @@ pub fn run() -> ExitCode {
         Command::Plugin(command) => plugin::run(command),
         Command::Attachments { json } => attachments::run(json),
         Command::Policy(command) => policy::run(command),
+        Command::Plan(options) => plan::run(&options),
         Command::Audit(options) => audit::run(&options),
     };
     match done {

@@ -96,7 +96,7 @@ impl Delegate<'_> {
 
     /// Finds the program: a regular file, symbolic links followed, and not
     /// weir itself under a type that it does not know.
-    fn find(&self) -> Result<PathBuf, Failure> {
+    pub(crate) fn find(&self) -> Result<PathBuf, Failure> {
         let found = self.path.iter().map(|directory| directory.join(self.plugin)).find(|path| path.is_file());
         let own = std::fs::canonicalize("/proc/self/exe").ok();
         match found {

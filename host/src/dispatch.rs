@@ -84,9 +84,13 @@ fn prepare(request: Request) -> Result<Prepared, Failure> {
         plugin,
     };
     let netns_inode = container.as_ref().and_then(NetnsFile::inode);
-    let node = Node::new(container, request.environment.paths.clone(), deadline);
+    let imagination = request.environment.imagination.clone();
+    let node = Node::new(container, request.environment.paths.clone(), deadline).imagining(imagination);
     refuse_own_netns(&request, &node)?;
-    let audit = Audit::open(policy.audit(), &request.environment.paths, who(&request))?;
+    let audit = match &request.environment.imagination {
+        Some(_) => Audit::nowhere(policy.audit(), who(&request)),
+        None => Audit::open(policy.audit(), &request.environment.paths, who(&request))?,
+    };
     Ok(Prepared { call: Call::new(request, node, key, (policy, audit), deadline), netns_inode, selected })
 }
 

@@ -42,6 +42,12 @@ impl Firewall {
         Ok(Self { channel })
     }
 
+    /// The same for a plan: from now on nothing is changed.
+    pub(crate) fn imagining(mut self) -> Self {
+        self.channel.is_imagined = true;
+        self
+    }
+
     /// Changes the time that each later operation may take.
     pub(crate) fn set_timeout(&mut self, timeout: Duration) {
         self.channel.timeout = timeout;

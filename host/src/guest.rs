@@ -1,5 +1,7 @@
 //! A plugin in a call: which component it is, and what it may do.
 
+use std::cell::RefCell;
+
 use crate::catalog::{Origin, Plugin};
 use crate::policy::{Operation, Permit, Policy, Refusal, Subject};
 
@@ -17,6 +19,9 @@ pub(crate) struct Guest {
     pub(crate) grants: Option<&'static [&'static str]>,
     /// Whether no rule has anything to say.
     is_unrestricted: bool,
+    /// In a plan, the rules that allowed what it asked for last: the
+    /// operation, and the rule's place.
+    rules: RefCell<Vec<(String, String)>>,
 }
 
 impl Guest {
@@ -38,6 +43,7 @@ impl Guest {
             is_unrestricted: permit.is_unrestricted(),
             permit,
             grants,
+            rules: RefCell::new(Vec::new()),
         }
     }
 
@@ -49,5 +55,21 @@ impl Guest {
     /// Whether no rule has anything to say about it.
     pub(crate) fn is_unrestricted(&self) -> bool {
         self.is_unrestricted
+    }
+
+    /// Remembers which rules allow an operation, for a plan.
+    pub(crate) fn remember_rules(&self, operation: &str, wanted: &[Operation<'_>]) {
+        let covering = wanted.iter().filter_map(|wanted| self.permit.covering(wanted));
+        let places = covering.map(|(grant, line)| (operation.to_owned(), grant.place(line)));
+        self.rules.borrow_mut().extend(places);
+    }
+
+    /// The rules that allow an operation, once it was done; forgets all.
+    pub(crate) fn take_rules(&self, operation: &str) -> Vec<String> {
+        let remembered = self.rules.take().into_iter();
+        let mut places: Vec<String> =
+            remembered.filter(|(of, _)| of == operation).map(|(_, place)| place).collect();
+        places.dedup();
+        places
     }
 }

@@ -4,7 +4,8 @@
 //! The modules follow the path of a call: `request` reads it, `catalog` finds
 //! the component, `policy` says what it may do, `session` starts it with what it may use, `role` calls it,
 //! `capability` serves what it asks for and writes the way back into the
-//! `journal`, `reply` answers.
+//! `journal`, `reply` answers. In a plan, `imagination` stands between that and
+//! the node.
 
 mod aot;
 mod audit;
@@ -21,6 +22,7 @@ mod failure;
 mod firewall;
 mod gc;
 mod guest;
+mod imagination;
 mod journal;
 mod leases;
 mod netlink;

@@ -5,6 +5,7 @@
 
 mod address;
 mod connection;
+mod imagined;
 mod link;
 mod route;
 mod sysctl;
@@ -19,6 +20,8 @@ use netlink_packet_route::RouteNetlinkMessage;
 
 pub(crate) use connection::Budget;
 use connection::{Connection, Interruption};
+use imagined::Imagined;
+pub(crate) use imagined::World;
 pub(crate) use link::{BridgeSpec, LinkState, OperState, PortFlags, VethEnd};
 pub(crate) use route::RouteSpec;
 pub(crate) use vlan::VlanRange;
@@ -89,6 +92,8 @@ pub(crate) struct Netns {
     ipv4: File,
     ipv6: Option<File>,
     budget: Arc<Budget>,
+    /// In a plan, what stands between it and the kernel.
+    imagined: Option<Imagined>,
 }
 
 impl Netns {
@@ -119,7 +124,13 @@ impl Netns {
         // they list is filtered here as well.
         let _ = doors.route.set_netlink_get_strict_chk(true);
         let connection = Connection::new(doors.route);
-        Ok(Self { file, label, connection, ipv4: doors.ipv4, ipv6: doors.ipv6, budget })
+        Ok(Self { file, label, connection, ipv4: doors.ipv4, ipv6: doors.ipv6, budget, imagined: None })
+    }
+
+    /// The same for a plan: from now on nothing is changed but `world`.
+    pub(crate) fn imagining(self, world: &Arc<World>) -> std::io::Result<Self> {
+        let number = self.file.inode().ok_or_else(std::io::Error::last_os_error)?;
+        Ok(Self { imagined: Some(Imagined::new(Arc::clone(world), number)), ..self })
     }
 
     /// How messages call this namespace.
@@ -167,6 +178,19 @@ impl Netns {
         attempt: impl Fn() -> String,
     ) -> Result<Vec<RouteNetlinkMessage>, NetlinkError> {
         let attempt = || format!("{} in {}", attempt(), self.label);
+        if let Some(imagined) = &self.imagined {
+            return imagined
+                .answer(message, flags, &attempt, &|question, flags| self.send(question, flags, &attempt));
+        }
+        self.send(message, flags, &attempt)
+    }
+
+    fn send(
+        &self,
+        message: RouteNetlinkMessage,
+        flags: u16,
+        attempt: &dyn Fn() -> String,
+    ) -> Result<Vec<RouteNetlinkMessage>, NetlinkError> {
         // What is not sent is not done behind our back.
         if self.budget.remaining().is_zero() {
             return Err(NetlinkError::TimedOut { attempt: attempt() });

@@ -2,12 +2,16 @@
 //! opened when it is first needed.
 
 use std::cell::{OnceCell, RefCell};
+use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::failure::{Failure, code};
 use crate::firewall::{Firewall, FirewallError};
+use crate::imagination::Imagination;
 use crate::journal::Side;
+use crate::leases::Location;
 use crate::netlink::{Budget, Netns};
 use crate::netns::{self, NetnsFile};
 use crate::paths::Paths;
@@ -21,6 +25,8 @@ pub(crate) struct Node {
     host: OnceCell<Arc<Netns>>,
     container: OnceCell<Option<Arc<Netns>>>,
     firewall: RefCell<Option<Firewall>>,
+    /// In a plan, what is changed instead of the node.
+    imagination: Option<Rc<Imagination>>,
 }
 
 impl Node {
@@ -35,6 +41,33 @@ impl Node {
             host: OnceCell::new(),
             container: OnceCell::new(),
             firewall: RefCell::new(None),
+            imagination: None,
+        }
+    }
+
+    /// The same for a plan, if it is for one.
+    pub(crate) fn imagining(self, imagination: Option<Rc<Imagination>>) -> Self {
+        Self { imagination, ..self }
+    }
+
+    /// Whether nothing is really changed.
+    pub(crate) fn is_imagined(&self) -> bool {
+        self.imagination.is_some()
+    }
+
+    /// Where the leases of a network are.
+    pub(crate) fn leases(&self, data_dir: &Path, network: &str) -> Result<Location, Failure> {
+        let data_dir = match &self.imagination {
+            Some(imagination) => imagination.leases(data_dir, network)?,
+            None => data_dir.to_owned(),
+        };
+        Ok(Location { data_dir, network: network.to_owned(), index_dir: self.paths.lease_indexes() })
+    }
+
+    fn imagined(&self, netns: Netns) -> std::io::Result<Netns> {
+        match &self.imagination {
+            Some(imagination) => netns.imagining(imagination.world()),
+            None => Ok(netns),
         }
     }
 
@@ -54,6 +87,7 @@ impl Node {
             return Ok(Arc::clone(host));
         }
         let host = Netns::host(self.own_file()?, Arc::clone(&self.budget))
+            .and_then(|host| self.imagined(host))
             .map_err(|error| Failure::io(format!("open the host namespace: {error}")))?;
         Ok(Arc::clone(self.host.get_or_init(|| Arc::new(host))))
     }
@@ -85,7 +119,8 @@ impl Node {
         let container = match self.container_file.borrow_mut().take() {
             Some(file) => {
                 let own = self.own_file()?;
-                let netns = Netns::container(file, &own, Arc::clone(&self.budget)).map_err(|error| {
+                let netns = Netns::container(file, &own, Arc::clone(&self.budget));
+                let netns = netns.and_then(|netns| self.imagined(netns)).map_err(|error| {
                     Failure::io(format!("enter the container namespace: {error}")).details(
                         "weir has to run as root, or as root of the user namespace that owns the container's",
                     )
@@ -117,7 +152,8 @@ impl Node {
                 let socket = netns::netfilter_socket().map_err(|error| {
                     Failure::new(code::KERNEL, format!("open an nf_tables socket: {error}"))
                 })?;
-                empty.insert(Firewall::new(socket, self.budget.remaining())?)
+                let firewall = Firewall::new(socket, self.budget.remaining())?;
+                empty.insert(if self.is_imagined() { firewall.imagining() } else { firewall })
             }
         };
         firewall.set_timeout(self.budget.remaining());

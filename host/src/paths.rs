@@ -10,6 +10,8 @@ pub struct Paths {
     leases: PathBuf,
     policy: PathBuf,
     audit: Option<PathBuf>,
+    /// Where a plan keeps what a call would keep in `state`.
+    scratch: Option<PathBuf>,
 }
 
 impl Paths {
@@ -21,6 +23,7 @@ impl Paths {
             leases: leases.map_or_else(|| PathBuf::from("/var/lib/cni/networks"), PathBuf::from),
             policy: policy.map_or_else(|| PathBuf::from("/etc/weir"), PathBuf::from),
             audit: None,
+            scratch: None,
         }
     }
 
@@ -36,7 +39,19 @@ impl Paths {
             leases: directory.join("leases"),
             policy: directory.join("policy"),
             audit: Some(directory.join("audit.jsonl")),
+            scratch: None,
         }
+    }
+
+    /// The same for a plan: what calls change is in `scratch`, and what they
+    /// only read stays where it is.
+    pub(crate) fn with_scratch(self, scratch: PathBuf) -> Self {
+        Self { scratch: Some(scratch), ..self }
+    }
+
+    /// Where calls keep what they change.
+    fn changing(&self) -> &Path {
+        self.scratch.as_deref().unwrap_or(&self.state)
     }
 
     /// Everything that weir keeps.
@@ -46,12 +61,12 @@ impl Paths {
 
     /// The journal: one file per attachment and plugin.
     pub(crate) fn attachments(&self) -> PathBuf {
-        self.state.join("attachments")
+        self.changing().join("attachments")
     }
 
     /// Indexes of the lease directories; may be deleted at any time.
     pub(crate) fn lease_indexes(&self) -> PathBuf {
-        self.state.join("leases")
+        self.changing().join("leases")
     }
 
     /// Where the policy's files are.
@@ -61,7 +76,7 @@ impl Paths {
 
     /// The compiled policy; may be deleted at any time.
     pub fn policy_cache(&self) -> PathBuf {
-        self.state.join("policy.cache")
+        self.changing().join("policy.cache")
     }
 
     /// The audit log, for which the policy may name a file.

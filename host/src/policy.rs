@@ -31,7 +31,7 @@ use std::rc::Rc;
 use compiled::Rules;
 use settings::Settings;
 
-pub(crate) use analysis::warnings;
+pub(crate) use analysis::{strangers, warnings};
 pub(crate) use document::Document;
 pub use error::{PolicyError, Problem};
 pub use operation::{Operation, Side};

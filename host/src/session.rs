@@ -102,12 +102,12 @@ impl Sandbox {
             let is_over = context.data().call.remaining().is_zero();
             Ok(if is_over { UpdateDeadline::Interrupt } else { UpdateDeadline::Continue(1) })
         });
-        let deadline = limits
-            .time
-            .map(Deadline::after)
+        let time_before = limits.time.and_then(|limit| call.limit_time(limit));
+        // Begun afterwards, so that the time is up indeed when it says so.
+        let deadline = time_before
+            .map(|_| Deadline::after(call.remaining()))
             .transpose()
             .map_err(|error| Failure::io(format!("start the watch over the deadline: {error}")))?;
-        let time_before = limits.time.and_then(|limit| call.limit_time(limit));
         match linker.instantiate(&mut store, &component) {
             Ok(instance) => Ok(Self { store, instance, time_before, _deadline: deadline }),
             Err(error) => {

@@ -23,6 +23,7 @@ pub(super) fn tests() -> Vec<Test> {
         Test::new("audit: containers at once lose no line", crowd),
         Test::new("audit: an ADD goes on without a log that cannot be written", unwritable),
         Test::new("audit: weir audit filters, and reads over torn lines", command),
+        Test::new("audit: weir audit reads the file that the policy names", named),
         Test::new("audit: weir audit shows nothing that a terminal would obey", terminal),
         Test::new("audit: weir audit --follow shows what is added", follow),
     ]
@@ -205,6 +206,35 @@ fn command() -> anyhow::Result<()> {
     ensure!(entry["container"] == "c2" && entry["outcome"] == "done", "it says {json}");
     let file = scene.lab.path("audit.jsonl.1");
     ensure!(count(&file.display().to_string())? < total, "a file that is named is not read");
+    Ok(())
+}
+
+fn named() -> anyhow::Result<()> {
+    let scene = Scene::new(&RICH, 1)?;
+    let (directory, path) = (scene.lab.path("policy"), scene.lab.path("named.jsonl"));
+    fs::create_dir(&directory)?;
+    fs::write(directory.join("policy.toml"), format!("[audit]\nfile = {:?}\n", path.display().to_string()))?;
+    for path in [&directory, &directory.join("policy.toml")] {
+        let mode = if path.is_dir() { 0o755 } else { 0o644 };
+        fs::set_permissions(path, PermissionsExt::from_mode(mode))?;
+    }
+    let call = scene.call("ADD", 0).variable("WEIR_POLICY_DIR", &directory);
+    scene.lab.run(&call.without_variable("WEIR_AUDIT_FILE"))?.success()?;
+    let audit = |arguments: &str| {
+        let command = format!("{} audit {arguments}", scene.lab.bin.join("weir").display());
+        line(command.trim()).variable("WEIR_POLICY_DIR", &directory)
+    };
+    ensure!(audit("").succeed()?.contains("create-veth"), "it says {}", audit("").succeed()?);
+    // The environment comes before the policy, an argument before either.
+    let elsewhere = audit("").variable("WEIR_AUDIT_FILE", log(&scene)).succeed()?;
+    ensure!(elsewhere.contains("no records"), "it says {elsewhere}");
+    let argument = audit(&path.display().to_string()).variable("WEIR_AUDIT_FILE", log(&scene)).succeed()?;
+    ensure!(argument.contains("create-veth"), "it says {argument}");
+    // Who looks for what happened is not kept from it by a policy in pieces.
+    fs::write(directory.join("policy.toml"), "[audit\n")?;
+    let output = audit("").variable("WEIR_AUDIT_FILE", &path).run()?;
+    ensure!(output.stdout.contains("create-veth"), "it says {}", output.stdout);
+    ensure!(output.stderr.contains("policy.toml:1:"), "it says {}", output.stderr);
     Ok(())
 }
 

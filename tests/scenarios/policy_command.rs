@@ -18,6 +18,8 @@ pub(super) fn tests() -> Vec<Test> {
         Test::new("policy check: every error is shown with its position", errors),
         Test::new("policy check: rules without effect are warned of", warnings),
         Test::new("policy check: files that others can write to are refused", modes),
+        Test::new("policy check: rules about plugins that are not there are noted", strangers),
+        Test::new("policy explain: no rule gives a bundled plugin more than it is built for", built_in),
         Test::new("policy explain: each key is told with its line", explain),
         Test::new("policy explain: an operation is allowed or denied, with the line", operations),
         Test::new("policy explain: JSON says the same", as_json),
@@ -177,6 +179,38 @@ fn warnings() -> anyhow::Result<()> {
         has(&said, at(&policy.path(file), expected))?;
     }
     has(&said, "no errors, 3 warnings")
+}
+
+fn strangers() -> anyhow::Result<()> {
+    let text = "[[allow]]\nplugin = [\"bridge\", \"host*\"]\n\n[[allow]]\nplugin = [\"ptp\", \"acme\", \"x-*\"]\nlinks = \"a\"\n";
+    let policy = Policy::new(&[("policy.toml", text)])?;
+    let said = policy.succeed("check")?;
+    for named in ["acme", "x-*"] {
+        let expected = format!("4: note: plugin: {named:?}: no such plugin");
+        has(&said, at(&policy.path("policy.toml"), &expected))?;
+    }
+    for named in ["bridge", "host*", "ptp"] {
+        ensure!(!said.contains(&format!("note: plugin: {named:?}")), "it says {said}");
+    }
+    has(&said, "no errors, 0 warnings")
+}
+
+fn built_in() -> anyhow::Result<()> {
+    let text = "[[allow]]\nplugin = \"loopback\"\ninterfaces = [\"weir:*\"]\n";
+    let policy = Policy::new(&[("policy.toml", text)])?;
+    let ask = |import: &str| format!("explain --network n --plugin loopback --op import:{import}");
+    for import in ["weir:net/links", "weir:net/links@0.1.0", "weir:host/log"] {
+        has(&policy.succeed(&ask(import))?, "allowed by")?;
+    }
+    for import in ["weir:store/leases", "weir:firewall/masquerade@0.1.0", "wasi:cli/environment"] {
+        let said = policy.fail(&ask(import))?;
+        has(&said, "plugin loopback may not import")?;
+        has(&said, "it comes with weir, and is not built to use that")?;
+        ensure!(!said.contains("To allow it"), "it says {said}");
+    }
+    let said: Value = serde_json::from_str(&policy.fail(&format!("{} --json", ask("weir:store/leases")))?)?;
+    ensure!(said["allowed"] == false && said["rule"].is_null() && said["hint"] == "", "it says {said}");
+    Ok(())
 }
 
 fn modes() -> anyhow::Result<()> {

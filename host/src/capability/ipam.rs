@@ -117,6 +117,23 @@ impl Session {
             eprintln!("weir: DEL of IPAM plugin {kind}: it is not installed, and did nothing that is known");
             return Ok(Ok(None));
         }
+        if let Some(imagination) = &request.environment.imagination {
+            let found = imagination.find(&delegate, command);
+            call.note(&self.guest, "delegate", object, &found, Instant::now());
+            return match found {
+                Ok(()) if command == Command::Add => {
+                    let reason = format!("the plan ends here: what {kind} would answer is not known");
+                    Err(Stop(imagination.end(reason)).into())
+                }
+                Ok(()) => {
+                    if command == Command::Del {
+                        call.settle(is_of_kind);
+                    }
+                    Ok(Ok(None))
+                }
+                Err(failure) => Ok(Err(values::cni_error(failure))),
+            };
+        }
         let inverse = is_first.then(|| Inverse::DelegateDel {
             plugin: kind.to_owned(),
             path: request.environment.path.clone(),

@@ -10,7 +10,7 @@ use wasmtime::component::Resource;
 
 use crate::call::{Call, Served, Stop};
 use crate::journal::Inverse;
-use crate::leases::{AddressRange, LeaseError, Location, Owner, Pool};
+use crate::leases::{AddressRange, LeaseError, Owner, Pool};
 use crate::policy::Operation;
 use crate::request::Command;
 use crate::session::Session;
@@ -51,11 +51,7 @@ impl leases::Host for Session {
                 return Ok(Err(StoreError::Denied(reason)));
             }
         };
-        let location = Location {
-            data_dir: data_dir.clone(),
-            network: self.call.request.config.name.clone(),
-            index_dir: paths.lease_indexes(),
-        };
+        let location = self.call.node.leases(&data_dir, &self.call.request.config.name).map_err(Stop)?;
         let wait = LOCK_WAIT.min(self.call.remaining());
         // Only ADD makes directories.
         let opened = if self.call.is_add() {

@@ -44,6 +44,9 @@ impl Session {
             self.call.refuse(guest, operation, object, &reason)?;
             return Ok(Some(reason));
         }
+        if self.call.node.is_imagined() {
+            guest.remember_rules(operation, wanted);
+        }
         Ok(None)
     }
 

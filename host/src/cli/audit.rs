@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use anyhow::{Context, Result, anyhow, bail};
 
 use crate::audit::{Entry, Verdict, files};
+use crate::policy::{self, Policy};
 use crate::request::state_paths;
 use follow::Lines;
 
@@ -44,7 +45,8 @@ pub(super) struct Options {
     /// Goes on with what is added.
     #[arg(short, long)]
     follow: bool,
-    /// The audit log; where weir keeps it by default.
+    /// The audit log [default: WEIR_AUDIT_FILE, or the file that the policy
+    /// names, or /var/log/weir/audit.jsonl].
     file: Option<PathBuf>,
 }
 
@@ -67,7 +69,7 @@ fn since(text: &str) -> Result<Since> {
 }
 
 pub(super) fn run(options: &Options) -> Result<ExitCode> {
-    let path = options.file.clone().unwrap_or_else(|| state_paths().audit(None));
+    let path = options.file.clone().unwrap_or_else(log);
     if files(&path).is_empty() && !options.follow {
         println!("no records in {}", path.display());
         return Ok(ExitCode::SUCCESS);
@@ -77,6 +79,17 @@ pub(super) fn run(options: &Options) -> Result<ExitCode> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
         shown => shown.map(|()| ExitCode::SUCCESS).context("show the audit log"),
     }
+}
+
+/// Where calls on this node leave their records.
+fn log() -> PathBuf {
+    let paths = state_paths();
+    let (document, _) = policy::read(paths.policy());
+    let policy = Policy::of(document).unwrap_or_else(|error| {
+        eprintln!("weir: the policy may name another file: {error}");
+        Policy::default()
+    });
+    paths.audit(policy.audit().file.as_deref())
 }
 
 #[expect(clippy::disallowed_methods, reason = "a command's output")]

@@ -2,6 +2,7 @@
 
 mod add;
 mod file;
+mod grants;
 mod inspect;
 mod list;
 mod rule;
@@ -49,6 +50,10 @@ pub(super) enum Command {
         /// A file, or a plugin type.
         #[arg(value_name = "FILE|NAME")]
         target: PathBuf,
+        /// The network in which it would be used; by default one that no rule
+        /// names.
+        #[arg(long, value_name = "NAME")]
+        network: Option<String>,
         /// Writes a JSON object.
         #[arg(long)]
         json: bool,
@@ -81,7 +86,7 @@ pub(super) fn run(command: Command) -> Result<ExitCode> {
             add::run(&file, kind.as_deref(), &allow, signature.as_deref())?;
         }
         Command::List { json } => list::run(json)?,
-        Command::Inspect { target, json } => inspect::run(&target, json)?,
+        Command::Inspect { target, network, json } => inspect::run(&target, network.as_deref(), json)?,
         Command::Remove { kind, digest } => remove(&kind, digest.as_deref())?,
         Command::Use { kind, digest } => switch(&kind, &digest)?,
         Command::Refresh => refresh()?,

@@ -1,7 +1,6 @@
 //! `weir try`: a network configuration at work, in namespaces that nobody
 //! else sees.
 
-mod chain;
 mod leftovers;
 mod namespaces;
 mod probe;
@@ -13,12 +12,12 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
+use super::chain::Chain;
 use crate::paths::Paths;
-use crate::request::Command;
+use crate::request::{Command, Environment};
 use crate::result::CniResult;
 use crate::trace::Trace;
 
-use chain::Chain;
 use namespaces::Node;
 use report::Report;
 
@@ -31,7 +30,7 @@ pub(super) fn run(conflist: Option<&Path>) -> Result<ExitCode> {
         Some(path) => std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?,
         None => EXAMPLE.to_owned(),
     };
-    let chain = Chain::parse(&text)?;
+    let chain = Chain::parse(&text)?.without_data_dir();
     // Still outside of the namespaces, so that it is deleted at the end.
     let directory =
         tempfile::Builder::new().prefix("weir-try-").tempdir().context("create a directory for the trial")?;
@@ -81,7 +80,10 @@ impl Trial {
         let container = &self.node.containers[index];
         let trace = Trace::default();
         let started = Instant::now();
-        let added = self.chain.add((container.name, container.path.clone()), &self.paths, &trace);
+        let added = self.chain.add(&|command, called_as| {
+            let container = (container.name, container.path.clone());
+            Ok(Environment::of_own_call(command, called_as, container, self.paths.clone(), trace.clone()))
+        });
         let title = format!("ADD container {}", container.name);
         match added {
             Ok(result) => {
@@ -104,8 +106,11 @@ impl Trial {
         for (title, shown) in [(title.clone(), true), (format!("{title} again"), false)] {
             let trace = Trace::default();
             let started = Instant::now();
-            let deleted =
-                self.chain.run(Command::Del, (name, path.clone()), &self.paths, &trace, Some(result));
+            let surroundings = |command, called_as: &str| {
+                let container = (name, path.clone());
+                Ok(Environment::of_own_call(command, called_as, container, self.paths.clone(), trace.clone()))
+            };
+            let deleted = self.chain.run(Command::Del, &surroundings, Some(result));
             if shown {
                 self.report.call(&title, started.elapsed(), &trace.take());
             }

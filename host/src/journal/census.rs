@@ -82,3 +82,65 @@ fn leases_in<'a>(lines: impl Iterator<Item = &'a str>) -> u32 {
     }
     u32::try_from(changes.into_iter().filter(|is_lease| *is_lease).count()).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::{Journal, Key};
+
+    const WAIT: Duration = Duration::from_secs(1);
+
+    /// An attachment with so many leases, one of which was cancelled.
+    fn attach(directory: &Path, network: &str, container: &str, tenant: Option<&str>, leases: u8) {
+        let key = Key {
+            network: network.to_owned(),
+            container_id: container.to_owned(),
+            ifname: "eth0".to_owned(),
+            plugin: "host-local".to_owned(),
+        };
+        let header = Header::new(key, None, None, String::new()).of_tenant(tenant);
+        let mut journal = Journal::begin(directory, header, WAIT).unwrap();
+        let lease = |last| Inverse::ReleaseLease {
+            data_dir: "/leases".into(),
+            address: std::net::Ipv4Addr::new(10, 0, 0, last).into(),
+        };
+        for last in 0..leases {
+            journal.record(lease(last)).unwrap();
+        }
+        let cancelled = journal.record(lease(leases)).unwrap();
+        journal.cancel(cancelled).unwrap();
+        journal.commit(Vec::new()).unwrap();
+    }
+
+    #[test]
+    fn leases_count_for_their_tenant_in_all_networks() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
+        attach(directory, "one", "a", Some("red"), 2);
+        attach(directory, "two", "b", Some("red"), 1);
+        attach(directory, "one", "c", Some("blue"), 4);
+        attach(directory, "one", "d", None, 3);
+        let _lock = lock(directory, WAIT).unwrap();
+        assert_eq!(leases(directory, "one", Some("red")).unwrap(), 3);
+        assert_eq!(leases(directory, "one", Some("blue")).unwrap(), 4);
+        assert_eq!(leases(directory, "one", None).unwrap(), 3);
+        assert_eq!(leases(directory, "two", None).unwrap(), 0);
+        // Nobody knows whose it is.
+        fs::write(
+            directory.join("torn"),
+            "{\"weir\":1,\n{\"undo\":\"release-lease\",\"data-dir\":\"/x\",\"address\":\"10.0.0.1\"}\n",
+        )
+        .unwrap();
+        assert_eq!(leases(directory, "two", None).unwrap(), 1);
+    }
+
+    #[test]
+    fn only_one_call_counts_at_a_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let held = lock(directory.path(), WAIT).unwrap();
+        let failure = lock(directory.path(), Duration::from_millis(10)).unwrap_err();
+        assert_eq!(failure.code, code::TRY_AGAIN);
+        drop(held);
+        lock(directory.path(), WAIT).unwrap();
+    }
+}

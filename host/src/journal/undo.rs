@@ -4,7 +4,7 @@ use super::entry::{Inverse, Side};
 use super::file::Journal;
 use crate::delegate;
 use crate::failure::Failure;
-use crate::leases::{Location, Owner, Pool};
+use crate::leases::{Owner, Pool};
 use crate::netlink::{NetlinkError, RouteSpec};
 use crate::node::Node;
 
@@ -102,11 +102,7 @@ fn undo(inverse: &Inverse, journal: &Journal, node: &Node) -> Result<(), Failure
             None => Ok(()),
         },
         Inverse::ReleaseLease { data_dir, address } => {
-            let location = Location {
-                data_dir: data_dir.clone(),
-                network: key.network.clone(),
-                index_dir: node.paths().lease_indexes(),
-            };
+            let location = node.leases(data_dir, &key.network)?;
             let owner = Owner { container_id: key.container_id.clone(), ifname: key.ifname.clone() };
             if let Some(mut pool) = Pool::open_existing(&location, LEASE_LOCK_WAIT)? {
                 pool.release_address(&owner, *address)?;
@@ -119,6 +115,7 @@ fn undo(inverse: &Inverse, journal: &Journal, node: &Node) -> Result<(), Failure
         Inverse::RemoveGuard { port, mac } => {
             node.firewall(|firewall| firewall.guard_remove(&key.name(), port, *mac).map(drop))
         }
+        Inverse::DelegateDel { .. } if node.is_imagined() => Ok(()),
         Inverse::DelegateDel { plugin, path } => delegate::undo(plugin, path, &journal.header),
     }
 }

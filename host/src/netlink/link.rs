@@ -88,8 +88,12 @@ impl Netns {
     /// The name that a link has at this moment, which is asked for in a faster
     /// way than the rest of its state.
     pub(crate) fn link_name(&self, index: u32) -> Result<String, NetlinkError> {
+        let attempt = || format!("find the name of link number {index} in {}", self.label);
+        if let Some(name) = self.imagined.as_ref().and_then(|imagined| imagined.link_name(index)) {
+            return name.ok_or_else(|| NetlinkError::Absent { attempt: attempt() });
+        }
         self.connection.link_name(index).map_err(|error| {
-            let attempt = format!("find the name of link number {index} in {}", self.label);
+            let attempt = attempt();
             match error.raw_os_error() {
                 Some(nix::libc::ENODEV) => NetlinkError::Absent { attempt },
                 _ => NetlinkError::Socket { attempt, reason: error.to_string() },
@@ -123,6 +127,15 @@ impl Netns {
         mtu: u32,
         controller: Option<u32>,
     ) -> Result<(LinkState, LinkState), NetlinkError> {
+        // The kernel looks for the name itself, what stands in for it in a
+        // plan only in the namespace that it is asked in.
+        if self.imagined.is_some() && peer.link_by_name(&far.name).is_ok() {
+            return Err(NetlinkError::Kernel {
+                attempt: format!("create veth pair {} in {}", near.name, self.label),
+                errno: nix::libc::EEXIST,
+                reason: nix::Error::EEXIST.desc().to_owned(),
+            });
+        }
         // The kernel configures the far end before the two are connected, and
         // then it cannot come up (ENOTCONN).
         let mut far_message = end_message(&VethEnd { up: false, ..far.clone() }, mtu);

@@ -24,6 +24,13 @@ impl Netns {
 
     /// Reads a setting, as `conf/eth0/arp_notify` of IPv4.
     pub(crate) fn sysctl(&self, is_ipv4: bool, path: &str) -> Result<String, NetlinkError> {
+        match &self.imagined {
+            Some(imagined) => imagined.setting(is_ipv4, path, &|path| self.read_sysctl(is_ipv4, path)),
+            None => self.read_sysctl(is_ipv4, path),
+        }
+    }
+
+    fn read_sysctl(&self, is_ipv4: bool, path: &str) -> Result<String, NetlinkError> {
         let attempt = || format!("read sysctl {} in {}", full_name(is_ipv4, path), self.label);
         let mut file = self.open_sysctl(is_ipv4, path, OFlag::O_RDONLY, &attempt)?;
         let mut value = [0; VALUE_LIMIT];
@@ -33,6 +40,10 @@ impl Netns {
 
     /// Writes a setting.
     pub(crate) fn set_sysctl(&self, is_ipv4: bool, path: &str, value: &str) -> Result<(), NetlinkError> {
+        if let Some(imagined) = &self.imagined {
+            let read = |path: &str| self.read_sysctl(is_ipv4, path);
+            return imagined.set_setting(is_ipv4, path, value, &read);
+        }
         let attempt = || format!("set sysctl {} to {value:?} in {}", full_name(is_ipv4, path), self.label);
         let mut file = self.open_sysctl(is_ipv4, path, OFlag::O_WRONLY, &attempt)?;
         file.write_all(value.as_bytes()).map_err(|error| kernel(attempt(), &error))

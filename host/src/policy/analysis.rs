@@ -46,6 +46,23 @@ pub(crate) fn warnings(document: &Document, bundled: &[&str]) -> Vec<Warning> {
     found
 }
 
+/// Looks for rules about plugin types of which none is in `known`.
+pub(crate) fn strangers(document: &Document, known: &[String]) -> Vec<Warning> {
+    let analysis = Analysis { document, bundled: &[] };
+    let is_known = |named: &str| known.iter().any(|kind| pattern::matches(named, kind));
+    let rules = document.rules.iter().flat_map(|rule| {
+        let strange = rule.conditions.plugin.iter().filter(|named| !is_known(named));
+        strange.map(move |named| (rule, named))
+    });
+    rules
+        .map(|(rule, named)| {
+            let message =
+                format!("plugin: {named:?}: no such plugin comes with weir, and none is installed here");
+            analysis.warning(rule, rule.body.line, message)
+        })
+        .collect()
+}
+
 struct Analysis<'a> {
     document: &'a Document,
     bundled: &'a [&'a str],

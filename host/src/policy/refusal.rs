@@ -10,7 +10,9 @@ use super::rule::Key;
 /// Something that a plugin may not do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    message: String,
+    /// Who may not do what.
+    refused: String,
+    reason: String,
     hint: String,
 }
 
@@ -20,10 +22,16 @@ impl Refusal {
         self.hint.clone()
     }
 
+    /// Why, without what it is that is refused.
+    pub(crate) fn reason(&self) -> &str {
+        &self.reason
+    }
+
     pub(super) fn forbidden(owner: &Owner, attempt: String, grant: &Grant, line: u32) -> Self {
         let place = grant.place(line);
         Self {
-            message: format!("{owner} may not {attempt}: {place} forbids it"),
+            refused: format!("{owner} may not {attempt}"),
+            reason: format!("{place} forbids it"),
             hint: format!("deny rules win over all others: narrow {place}, or remove it"),
         }
     }
@@ -43,7 +51,7 @@ impl Refusal {
                 if rest.len() == 1 { "s" } else { "" },
             ),
         };
-        Self { message: format!("{owner} may not {attempt}: {reason}"), hint: advice.0 }
+        Self { refused: format!("{owner} may not {attempt}"), reason, hint: advice.0 }
     }
 
     /// `needs` is what the new rule has to name.
@@ -51,7 +59,7 @@ impl Refusal {
         let mut lines = vec!["[[allow]]".to_owned()];
         let mut condition = |name: &str, text: &str| {
             // A name with a star would match others as well.
-            if pattern::is_literal(text) {
+            if pattern::is_literal(text) && !text.is_empty() {
                 lines.push(format!("{name} = {}", quoted(text)));
             }
         };
@@ -67,14 +75,16 @@ impl Refusal {
             lines.extend(Advice::keys(needs).map(|(key, values)| format!("{key} = [{}]", list(&values))));
         }
         Self {
-            message: format!("{owner} may not {attempt}: no allow rule matches it"),
+            refused: format!("{owner} may not {attempt}"),
+            reason: "no allow rule matches it".to_owned(),
             hint: format!("write a rule that allows what it needs:\n{}", lines.join("\n")),
         }
     }
 
     pub(super) fn damaged(owner: &Owner) -> Self {
         Self {
-            message: format!("{owner} may not do anything: the compiled policy is damaged"),
+            refused: format!("{owner} may not do anything"),
+            reason: "the compiled policy is damaged".to_owned(),
             hint: "delete policy.cache in weir's state directory".to_owned(),
         }
     }
@@ -82,7 +92,7 @@ impl Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        write!(f, "{}: {}", self.refused, self.reason)
     }
 }
 

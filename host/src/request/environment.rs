@@ -3,9 +3,11 @@
 use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::failure::Failure;
+use crate::imagination::Imagination;
 use crate::paths::Paths;
 use crate::trace::Trace;
 
@@ -77,6 +79,8 @@ pub struct Environment {
     pub budget: Duration,
     /// Where operations are noted, for `weir try`.
     pub(crate) trace: Option<Trace>,
+    /// In a plan, what is changed instead of the node.
+    pub(crate) imagination: Option<Rc<Imagination>>,
     /// Whether the process does nothing but this call, so that it may give up
     /// what the call does not need.
     pub(crate) is_alone: bool,
@@ -127,10 +131,30 @@ impl Environment {
             paths,
             budget: DEFAULT_BUDGET,
             trace: Some(trace),
+            imagination: None,
             is_alone: false,
             #[cfg(debug_assertions)]
             fault: None,
         }
+    }
+
+    /// The environment of a call that is only planned: `given` tells what a
+    /// runtime would, the process's own environment where weir's files are.
+    pub(crate) fn of_plan(
+        given: &dyn Fn(&str) -> Option<OsString>,
+        called_as: &str,
+        imagination: Rc<Imagination>,
+    ) -> Result<Self, Failure> {
+        let get = |name: &str| if name.starts_with("CNI_") { given(name) } else { variable(name) };
+        let environment = Self::from_variables(&Variables(&get), called_as.to_owned())?
+            .ok_or_else(|| Failure::environment("CNI_COMMAND is not set"))?;
+        Ok(Self {
+            paths: imagination.paths(environment.paths)?,
+            trace: Some(imagination.trace().clone()),
+            imagination: Some(imagination),
+            is_alone: false,
+            ..environment
+        })
     }
 
     fn from_variables(variables: &Variables<'_>, called_as: String) -> Result<Option<Self>, Failure> {
@@ -188,6 +212,7 @@ impl Environment {
             paths: paths(variables),
             budget: budget(variables)?,
             trace: None,
+            imagination: None,
             is_alone: true,
             #[cfg(debug_assertions)]
             fault: variables.text("WEIR_FAULT")?.map(|fault| super::Fault::parse(&fault)).transpose()?,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
 
+use super::grants::{self, Candidate};
 use super::trust::Trust;
 use super::{file, inspect, rule, size};
 use crate::catalog::{self, Change, Writer};
@@ -19,7 +20,7 @@ pub(super) fn run(path: &Path, kind: Option<&str>, allow: &[String], signature: 
     check_type(&kind)?;
     let bytes = file::component(path)?;
     let paths = state_paths();
-    let signed_by = Trust::on_this_node().check(path, &bytes, signature)?;
+    let signed_by = Trust::on_this_node(paths.policy())?.check(path, &bytes, signature)?;
     let attempt = || format!("add {}", path.display());
     let described = catalog::describe(&bytes).with_context(attempt)?;
     drop(bytes);
@@ -50,19 +51,19 @@ pub(super) fn run(path: &Path, kind: Option<&str>, allow: &[String], signature: 
             .with_context(|| format!("{kind} is installed, but no rule could be written for it"))?;
         let verb = if is_new { "now allows" } else { "already allows" };
         println!("{} {verb} it {}", rule::path(paths.policy(), &kind).display(), interfaces.join(", "));
-    } else if change_is_news(&change) {
-        println!("{}", inspect::imports(description));
+        return Ok(());
+    }
+    let candidate = Candidate { kind: &kind, digest: &digest.to_string(), is_bundled: false };
+    let grants = grants::of(paths.policy(), &candidate, None, description);
+    println!("{}", inspect::imports(description, &grants));
+    if !grants.allow_everything() {
         println!(
-            "\nIt may do nothing until a rule allows it. This one, in {}, allows all that it uses:\n\n{}",
+            "\nIt may do nothing that no rule allows. This one, in {}, allows all that it uses:\n\n{}",
             rule::path(paths.policy(), &kind).display(),
             rule::text(&kind, &digest, &rule::wishes(description))
         );
     }
     Ok(())
-}
-
-fn change_is_news(change: &Change) -> bool {
-    matches!(change, Change::Added | Change::Replaced(_))
 }
 
 /// A display of work in progress; nothing where nobody watches.
@@ -73,7 +74,7 @@ pub(super) fn progress(message: String) -> ProgressBar {
 }
 
 /// The plugin type that a file is named after.
-fn stem(path: &Path) -> Result<String> {
+pub(super) fn stem(path: &Path) -> Result<String> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let name = name.strip_suffix(".wasm").unwrap_or(name);
     // As weir-pack calls what it makes.

@@ -6,9 +6,12 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
-use super::{file, size};
+use super::add::stem;
+use super::grants::{self, Candidate, Grants};
+use super::{file, rule, size};
 use crate::catalog::{self, Description, Digest};
 use crate::failure::Failure;
+use crate::request::state_paths;
 
 /// What there is to say about a component.
 struct Facts {
@@ -24,12 +27,27 @@ struct Facts {
     signed_by: Option<String>,
 }
 
-pub(super) fn run(target: &Path, as_json: bool) -> Result<()> {
+pub(super) fn run(target: &Path, network: Option<&str>, as_json: bool) -> Result<()> {
     let facts = match target.to_str().filter(|name| catalog::is_type(name) && !target.exists()) {
         Some(name) if !name.ends_with(".wasm") => of_type(name)?,
         _ => of_file(target)?,
     };
-    if as_json { print_json(&facts) } else { print(&facts) }
+    let paths = state_paths();
+    let kind = facts.kind(target);
+    let candidate = Candidate { kind: &kind, digest: &facts.digest, is_bundled: facts.is_bundled };
+    let grants = grants::of(paths.policy(), &candidate, network, &facts.description);
+    if as_json {
+        return print_json(&facts, &grants);
+    }
+    print(&facts, &grants)?;
+    if grants.lack_a_rule() && facts.misfit.is_none() {
+        println!(
+            "\nNo rule is about it. This one, in {}, allows all that it uses:\n\n{}",
+            rule::path(paths.policy(), &kind).display(),
+            rule::text(&kind, &facts.digest, &rule::wishes(&facts.description))
+        );
+    }
+    Ok(())
 }
 
 fn of_type(name: &str) -> Result<Facts> {
@@ -87,9 +105,18 @@ impl Facts {
         facts.signed_by = record.signed_by;
         Ok(facts)
     }
+
+    /// The type by which rules know it: the one that it serves, or would serve
+    /// if it were installed under the name of its file.
+    fn kind(&self, target: &Path) -> String {
+        let in_use = self.installed.iter().max_by_key(|(_, is_in_use)| *is_in_use);
+        let named = || target.to_str().filter(|_| self.is_bundled).map(str::to_owned);
+        let served = in_use.map(|(kind, _)| kind.clone()).or_else(named);
+        served.or_else(|| stem(target).ok()).unwrap_or_default()
+    }
 }
 
-fn print(facts: &Facts) -> Result<()> {
+fn print(facts: &Facts, grants: &Grants) -> Result<()> {
     let Facts { title, digest, description, .. } = facts;
     println!("{title}");
     println!("  digest     {digest}");
@@ -115,7 +142,7 @@ fn print(facts: &Facts) -> Result<()> {
         println!("  signed by  {key}");
     }
     println!("{}", exports(description));
-    println!("{}", imports(description));
+    println!("{}", imports(description, grants));
     if let Some(misfit) = &facts.misfit {
         println!("This weir cannot run it: {misfit}");
     }
@@ -123,11 +150,21 @@ fn print(facts: &Facts) -> Result<()> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a command's output")]
-fn print_json(facts: &Facts) -> Result<()> {
+fn print_json(facts: &Facts, grants: &Grants) -> Result<()> {
     let Description { imports, exports, language, tools } = &facts.description;
     let imports: Vec<_> = imports
         .iter()
-        .map(|import| json!({ "interface": import, "meaning": catalog::meaning(import) }))
+        .zip(&grants.imports)
+        .map(|(import, grant)| {
+            json!({
+                "interface": import,
+                "meaning": catalog::meaning(import),
+                "allowed": grant.is_ok(),
+                "rule": grant.as_ref().ok().and_then(Option::as_ref),
+                "reason": grant.as_ref().err().map(|denial| &denial.reason),
+                "hint": grant.as_ref().err().map(|denial| &denial.hint),
+            })
+        })
         .collect();
     let installed: Vec<_> =
         facts.installed.iter().map(|(kind, is_in_use)| json!({ "type": kind, "inUse": is_in_use })).collect();
@@ -142,6 +179,7 @@ fn print_json(facts: &Facts) -> Result<()> {
         "installed": installed,
         "signedBy": facts.signed_by,
         "misfit": facts.misfit,
+        "policyError": grants.error,
     });
     writeln!(std::io::stdout(), "{value}")?;
     Ok(())
@@ -152,10 +190,20 @@ fn exports(description: &Description) -> String {
     section("Provides", lines.collect())
 }
 
-/// What a component uses, in plain words.
-pub(super) fn imports(description: &Description) -> String {
+/// What a component uses, in plain words, and whether it may.
+pub(super) fn imports(description: &Description, grants: &Grants) -> String {
+    let mut text = String::new();
+    if let Some(error) = &grants.error {
+        text = format!("The policy cannot be used, so that nothing is allowed: {error}\n");
+    }
     let lines = description.imports.iter().map(|import| (shown(import), catalog::meaning(import)));
-    section("Uses", lines.collect())
+    let section = section("Uses", lines.collect());
+    let mut rows = section.lines();
+    text += rows.next().unwrap_or_default();
+    for (row, grant) in rows.zip(&grants.imports) {
+        text += &format!("\n{row}\n    {}", grants::words(grant));
+    }
+    text
 }
 
 /// The names stand in the component, which nobody has vouched for.

@@ -1,5 +1,6 @@
 //! The rule that lets a component use interfaces.
 
+use std::fmt;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -37,7 +38,7 @@ pub(super) fn chosen<'a>(description: &'a Description, allow: &[String]) -> Resu
 }
 
 /// The text of a rule for one component.
-pub(super) fn text(kind: &str, digest: &Digest, interfaces: &[&str]) -> String {
+pub(super) fn text(kind: &str, digest: &impl fmt::Display, interfaces: &[&str]) -> String {
     let interfaces: Vec<String> = interfaces.iter().map(|interface| format!("{interface:?}")).collect();
     format!(
         "[[allow]]\nname = \"{kind}\"\nplugin = \"{kind}\"\ndigest = \"{digest}\"\ninterfaces = [{}]\n",

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use super::file;
 use crate::catalog::verify;
+use crate::policy::{self, Policy};
 
 /// What the policy says of signatures.
 pub(super) struct Trust {
@@ -16,9 +17,12 @@ pub(super) struct Trust {
 }
 
 impl Trust {
-    /// No policy names any keys.
-    pub(super) fn on_this_node() -> Self {
-        Self { keys: Vec::new(), is_required: false }
+    /// What the node's policy says. One that cannot be used trusts nobody.
+    pub(super) fn on_this_node(directory: &Path) -> Result<Self> {
+        let (document, _) = policy::read(directory);
+        let policy = Policy::of(document).context("find out whose signatures count")?;
+        let signing = policy.signing();
+        Ok(Self { keys: signing.keys.clone(), is_required: signing.require_signature })
     }
 
     /// Checks the signature of what was read from `path`; returns the key that

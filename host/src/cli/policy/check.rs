@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use crate::catalog;
 use crate::policy;
+use crate::request::state_paths;
 
 pub(super) fn run(directory: &Path) -> ExitCode {
     let (document, ignored) = policy::read(directory);
@@ -32,6 +33,14 @@ pub(super) fn run(directory: &Path) -> ExitCode {
     let warnings = policy::warnings(&document, &bundled);
     for warning in &warnings {
         println!("{}: warning: {}", warning.place, warning.message);
+    }
+    match catalog::names(&state_paths()) {
+        Ok(known) => {
+            for note in policy::strangers(&document, &known) {
+                println!("{}: note: {}", note.place, note.message);
+            }
+        }
+        Err(failure) => println!("note: which plugins are installed cannot be told: {failure}"),
     }
     let (rules, files) = (count(document.rules.len(), "rule"), count(document.files.len(), "file"));
     println!("{rules} in {files}: no errors, {}", count(warnings.len() + ignored.len(), "warning"));

@@ -8,19 +8,24 @@ use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 
 use super::{Question, directory, question};
-use crate::catalog;
+use crate::catalog::{self, Origin};
 use crate::policy::{self, Effect, Grant, Key, Operation, Permit, Policy, Refusal, Subject};
 use crate::request::state_paths;
+use crate::session::is_granted;
 
 pub(super) fn run(question: Question) -> Result<ExitCode> {
     let (document, _) = policy::read(&directory(question.dir));
     let policy = Policy::of(document)?;
-    let digest = match question.digest {
-        Some(digest) => digest,
-        // The component that serves the type at present, if there is one.
-        None => catalog::find(&state_paths(), &question.plugin)?
-            .map(|plugin| plugin.digest.to_string())
-            .unwrap_or_default(),
+    // The component that serves the type at present, if there is one.
+    let plugin = catalog::find(&state_paths(), &question.plugin)?;
+    let grants = match plugin.as_ref().map(|plugin| plugin.origin) {
+        Some(Origin::Bundled { grants }) => Some(grants),
+        _ => None,
+    };
+    let digest = match (question.digest, plugin) {
+        (Some(digest), _) => digest,
+        (None, Some(plugin)) => plugin.digest.into_owned(),
+        (None, None) => String::new(),
     };
     let subject = Subject {
         network: &question.network,
@@ -31,31 +36,53 @@ pub(super) fn run(question: Question) -> Result<ExitCode> {
     };
     let permit = policy.permit(&subject);
     match &question.op {
-        Some(text) => answer(&permit, &question::operation(text)?, question.json),
+        Some(text) => {
+            let operation = question::operation(text)?;
+            let built_in = grants.and_then(|grants| not_built_for(&question.plugin, grants, &operation));
+            answer(&permit, &operation, built_in, question.json)
+        }
         None => describe(&permit, &subject, question.json),
     }
 }
 
-/// Answers a question about one operation.
-fn answer(permit: &Permit, operation: &Operation<'_>, as_json: bool) -> Result<ExitCode> {
-    let checked = permit.check(operation);
+/// Why no rule can let a plugin that comes with weir import an interface: its
+/// built-in grant does not name it.
+fn not_built_for(plugin: &str, grants: &[&str], operation: &Operation<'_>) -> Option<String> {
+    let Operation::Import(import) = operation else { return None };
+    (!is_granted(grants, import)).then(|| {
+        format!("plugin {plugin} may not {operation}: it comes with weir, and is not built to use that")
+    })
+}
+
+/// Answers a question about one operation. `built_in` is why it is denied
+/// whatever the policy says.
+fn answer(
+    permit: &Permit,
+    operation: &Operation<'_>,
+    built_in: Option<String>,
+    as_json: bool,
+) -> Result<ExitCode> {
+    let checked = match built_in {
+        Some(reason) => Err((reason, String::new())),
+        None => permit.check(operation).map_err(|refusal| (refusal.to_string(), refusal.hint())),
+    };
     let place = permit.covering(operation).filter(|_| checked.is_ok()).map(|(grant, line)| grant.place(line));
     if as_json {
         print_json(&json!({
             "operation": operation.to_string(),
             "allowed": checked.is_ok(),
             "rule": place,
-            "reason": checked.as_ref().err().map(Refusal::to_string),
-            "hint": checked.as_ref().err().map(Refusal::hint),
+            "reason": checked.as_ref().err().map(|(reason, _)| reason),
+            "hint": checked.as_ref().err().map(|(_, hint)| hint),
         }))?;
     } else {
         match (&checked, place) {
             (Ok(()), Some(place)) => println!("allowed by {place}: {operation}"),
             (Ok(()), None) => println!("allowed, as no rule restricts this plugin: {operation}"),
-            (Err(refusal), _) => {
-                println!("denied: {refusal}");
-                if !refusal.hint().is_empty() {
-                    println!("To allow it, {}", refusal.hint());
+            (Err((reason, hint)), _) => {
+                println!("denied: {reason}");
+                if !hint.is_empty() {
+                    println!("To allow it, {hint}");
                 }
             }
         }

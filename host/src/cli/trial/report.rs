@@ -33,7 +33,7 @@ impl Report {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
         table.set_header(["  COMPONENT", "DID", "TO", "TIME"]);
-        for Operation { plugin, operation, object, refusal, time } in operations {
+        for Operation { plugin, operation, object, refusal, time, .. } in operations {
             let object = match refusal {
                 None => object.clone(),
                 Some(reason) => format!("{object}: {reason}"),

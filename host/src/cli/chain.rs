@@ -1,24 +1,27 @@
 //! A network configuration: one plugin or a list, run as a runtime does
 //! (specification, section "Lifecycle & Ordering").
 
-use std::path::PathBuf;
-
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::dispatch;
 use crate::failure::{Failure, code};
-use crate::paths::Paths;
 use crate::request::{Command, Environment, Request};
 use crate::result::CniResult;
-use crate::trace::Trace;
 use crate::version::Version;
+
+/// Makes the environment of a call of a plugin type.
+pub(super) type Surroundings<'a> = dyn Fn(Command, &str) -> Result<Environment, Failure> + 'a;
 
 /// The plugins of a network, in their order.
 pub(super) struct Chain {
     pub(super) name: String,
-    version: Version,
-    plugins: Vec<Value>,
+    /// The version that it is written in.
+    pub(super) version: Version,
+    /// The configuration of each.
+    pub(super) plugins: Vec<Value>,
+    /// The result of an earlier ADD, if the configuration brings one along.
+    pub(super) earlier: Option<Value>,
 }
 
 impl Chain {
@@ -45,9 +48,15 @@ impl Chain {
             plugin.insert("name".to_owned(), name.clone().into());
             plugin.insert("cniVersion".to_owned(), version.as_str().into());
         }
-        // The leases of a trial are the trial's.
-        plugins.iter_mut().for_each(forget_data_dir);
-        Ok(Self { name, version, plugins })
+        let earlier = weir_config::get(&value, "prevResult").cloned();
+        Ok(Self { name, version, plugins, earlier })
+    }
+
+    /// Leaves out where the machine's leases are: those of a trial are the
+    /// trial's.
+    pub(super) fn without_data_dir(mut self) -> Self {
+        self.plugins.iter_mut().for_each(forget_data_dir);
+        self
     }
 
     /// The types of the plugins.
@@ -56,19 +65,14 @@ impl Chain {
     }
 
     /// Adds a container; takes back what was done if a plugin fails.
-    pub(super) fn add(
-        &self,
-        container: (&str, PathBuf),
-        paths: &Paths,
-        trace: &Trace,
-    ) -> Result<CniResult, Failure> {
+    pub(super) fn add(&self, surroundings: &Surroundings<'_>) -> Result<CniResult, Failure> {
         let mut result = None;
         for plugin in &self.plugins {
-            match self.call(Command::Add, plugin, result.as_ref(), container.clone(), paths, trace) {
+            match call(Command::Add, plugin, result.as_ref(), surroundings) {
                 Ok(answer) => result = answer,
                 Err(failure) => {
                     // What this fails with says less than why ADD failed.
-                    let _ = self.run(Command::Del, container, paths, trace, None);
+                    let _ = self.run(Command::Del, surroundings, None);
                     return Err(failure);
                 }
             }
@@ -81,39 +85,34 @@ impl Chain {
     pub(super) fn run(
         &self,
         command: Command,
-        container: (&str, PathBuf),
-        paths: &Paths,
-        trace: &Trace,
+        surroundings: &Surroundings<'_>,
         result: Option<&CniResult>,
     ) -> Result<(), Failure> {
         let result = result.and_then(|result| result.write(self.version).ok());
         for plugin in self.plugins.iter().rev() {
-            self.call(command, plugin, result.as_ref(), container.clone(), paths, trace)?;
+            call(command, plugin, result.as_ref(), surroundings)?;
         }
         Ok(())
     }
-
-    fn call(
-        &self,
-        command: Command,
-        plugin: &Value,
-        result: Option<&Value>,
-        container: (&str, PathBuf),
-        paths: &Paths,
-        trace: &Trace,
-    ) -> Result<Option<Value>, Failure> {
-        let mut config = plugin.clone();
-        if let Some(result) = result {
-            config["prevResult"] = result.clone();
-        }
-        let called_as = kind(plugin).unwrap_or("weir");
-        let environment =
-            Environment::of_own_call(command, called_as, container, paths.clone(), trace.clone());
-        dispatch::serve(Request::new(environment, &config.to_string())?, |answer| answer)
-    }
 }
 
-fn kind(plugin: &Value) -> Option<&str> {
+/// Calls one plugin, with the result of the one before it.
+pub(super) fn call(
+    command: Command,
+    plugin: &Value,
+    result: Option<&Value>,
+    surroundings: &Surroundings<'_>,
+) -> Result<Option<Value>, Failure> {
+    let mut config = plugin.clone();
+    if let Some(result) = result {
+        config["prevResult"] = result.clone();
+    }
+    let environment = surroundings(command, kind(plugin).unwrap_or("weir"))?;
+    dispatch::serve(Request::new(environment, &config.to_string())?, |answer| answer)
+}
+
+/// The type of a plugin.
+pub(super) fn kind(plugin: &Value) -> Option<&str> {
     weir_config::get(plugin, "type")?.as_str()
 }
 
@@ -139,7 +138,8 @@ mod tests {
         let chain = Chain::parse(
             r#"{"cniVersion":"1.0.0","name":"n","plugins":[{"type":"bridge","ipam":{"dataDir":"/x"}},{"type":"y"}]}"#,
         )
-        .unwrap();
+        .unwrap()
+        .without_data_dir();
         assert_eq!(chain.types(), ["bridge", "y"]);
         assert_eq!(
             chain.plugins[0],

@@ -1,0 +1,393 @@
+//! Links.
+
+use std::os::fd::BorrowedFd;
+
+use netlink_packet_core::NLM_F_DUMP;
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{
+    InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute,
+    LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, State as OperState,
+};
+use nix::libc::{EEXIST, EINVAL, ENODEV, EOPNOTSUPP};
+use nix::sys::stat::fstat;
+
+use super::{FIRST_INDEX, Imagined, Inquiry, NetlinkError};
+
+/// What the kernel gives links that name none.
+const DEFAULT_MTU: u32 = 1500;
+
+type Answers = Result<Vec<RouteNetlinkMessage>, NetlinkError>;
+
+impl Imagined {
+    /// The name of a link that was made or changed; `None` if it is as the
+    /// kernel says.
+    /// There is none if the link is gone.
+    pub(in super::super) fn link_name(&self, index: u32) -> Option<Option<String>> {
+        let state = self.world.lock();
+        let space = state.spaces.get(&self.namespace)?;
+        match space.links.get(&index) {
+            Some(link) => Some(Some(name(link).to_owned())),
+            None => (index >= FIRST_INDEX || space.gone.contains(&index)).then_some(None),
+        }
+    }
+}
+
+impl Inquiry<'_> {
+    /// Answers a question about one link, or about all.
+    pub(super) fn links(&mut self, message: LinkMessage, flags: u16) -> Answers {
+        if flags & NLM_F_DUMP != 0 {
+            let mut answers = self.ask_all(RouteNetlinkMessage::GetLink(message))?;
+            answers.retain(|answer| match answer {
+                RouteNetlinkMessage::NewLink(link) => self.is_untouched(link),
+                _ => true,
+            });
+            let own: Vec<LinkMessage> = self.space().links.values().cloned().collect();
+            answers.extend(own.into_iter().map(|link| RouteNetlinkMessage::NewLink(self.present(link))));
+            return Ok(answers);
+        }
+        let link = match name(&message) {
+            "" => self.link_by_index(message.header.index)?,
+            name => self.link_by_name(name)?,
+        };
+        Ok(vec![RouteNetlinkMessage::NewLink(self.present(link))])
+    }
+
+    /// Whether a real link is as the kernel describes it.
+    fn is_untouched(&mut self, link: &LinkMessage) -> bool {
+        let index = link.header.index;
+        let peer = link.attributes.iter().find_map(|attribute| match attribute {
+            LinkAttribute::Link(peer) => Some(*peer),
+            _ => None,
+        });
+        let here = self.namespace;
+        let is_severed = kind(link) == Some(&InfoKind::Veth)
+            && self
+                .state
+                .severed
+                .iter()
+                .any(|&(there, other, own)| there != here && own == index && peer == Some(other));
+        let space = self.space();
+        !is_severed && !space.gone.contains(&index) && !space.links.contains_key(&index)
+    }
+
+    pub(super) fn link_by_index(&mut self, index: u32) -> Result<LinkMessage, NetlinkError> {
+        if let Some(link) = self.space().links.get(&index) {
+            return Ok(link.clone());
+        }
+        if index >= FIRST_INDEX {
+            return Err(self.refusal(ENODEV));
+        }
+        let mut question = LinkMessage::default();
+        question.header.index = index;
+        self.real_link(question)
+    }
+
+    fn link_by_name(&mut self, wanted: &str) -> Result<LinkMessage, NetlinkError> {
+        if let Some(link) = self.space().links.values().find(|link| name(link) == wanted) {
+            return Ok(link.clone());
+        }
+        let mut question = LinkMessage::default();
+        question.attributes.push(LinkAttribute::IfName(wanted.to_owned()));
+        self.real_link(question)
+    }
+
+    fn real_link(&mut self, mut question: LinkMessage) -> Result<LinkMessage, NetlinkError> {
+        question.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+        let answers = self.ask_one(RouteNetlinkMessage::GetLink(question))?;
+        let found = answers.into_iter().find_map(|answer| match answer {
+            RouteNetlinkMessage::NewLink(link) => Some(link),
+            _ => None,
+        });
+        match found {
+            Some(link) if self.is_untouched(&link) => Ok(link),
+            _ => Err(self.refusal(ENODEV)),
+        }
+    }
+
+    /// Makes a bridge or a pair.
+    pub(super) fn create_link(&mut self, message: &LinkMessage) -> Answers {
+        match self.link_by_name(name(message)) {
+            Ok(_) => return Err(self.refusal(EEXIST)),
+            Err(error) if error.is_absent() => {}
+            Err(error) => return Err(error),
+        }
+        let index = match kind(message) {
+            Some(InfoKind::Bridge) => self.create_bridge(message),
+            Some(InfoKind::Veth) => self.create_pair(message)?,
+            _ => return Err(self.refusal(EOPNOTSUPP)),
+        };
+        let link = self.link_by_index(index)?;
+        Ok(vec![RouteNetlinkMessage::NewLink(self.present(link))])
+    }
+
+    fn next_index(&mut self) -> u32 {
+        self.state.links_made += 1;
+        FIRST_INDEX + self.state.links_made - 1
+    }
+
+    fn create_bridge(&mut self, message: &LinkMessage) -> u32 {
+        let index = self.next_index();
+        let is_filtering = bridge_data(message).contains(&InfoBridge::VlanFiltering(true));
+        let data = vec![InfoBridge::VlanFiltering(is_filtering)];
+        let info = vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(InfoData::Bridge(data))];
+        let link = described(message, index, vec![LinkAttribute::LinkInfo(info)]);
+        self.space().links.insert(index, link);
+        index
+    }
+
+    fn create_pair(&mut self, message: &LinkMessage) -> Result<u32, NetlinkError> {
+        let infos = infos(message);
+        let far = infos.iter().find_map(|info| match info {
+            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(far))) => Some(far),
+            _ => None,
+        });
+        let Some(far) = far else { return Err(self.refusal(EINVAL)) };
+        let (here, there) = (self.namespace, namespace_of(far).unwrap_or(self.namespace));
+        let (index, far_index) = (self.next_index(), self.next_index());
+        let pair = || LinkInfo::Kind(InfoKind::Veth);
+        let near = described(
+            message,
+            index,
+            vec![LinkAttribute::Link(far_index), LinkAttribute::LinkInfo(vec![pair()])],
+        );
+        let far = described(
+            far,
+            far_index,
+            vec![LinkAttribute::Link(index), LinkAttribute::LinkInfo(vec![pair()])],
+        );
+        let controller = controller(message);
+        self.space().links.insert(index, near);
+        self.space().peers.insert(index, (there, far_index));
+        let space = self.state.spaces.entry(there).or_default();
+        space.links.insert(far_index, far);
+        space.peers.insert(far_index, (here, index));
+        if let Some(controller) = controller {
+            self.attach(index, controller)?;
+        }
+        Ok(index)
+    }
+
+    /// Changes what a message names about a link.
+    pub(super) fn change_link(&mut self, message: &LinkMessage) -> Answers {
+        let index = message.header.index;
+        let mut link = self.link_by_index(index)?;
+        let was_up = link.header.flags.contains(LinkFlags::Up);
+        let mask = message.header.change_mask;
+        link.header.flags = (link.header.flags & !mask) | (message.header.flags & mask);
+        let is_up = link.header.flags.contains(LinkFlags::Up);
+        for attribute in &message.attributes {
+            match attribute {
+                LinkAttribute::Mtu(_) | LinkAttribute::Address(_) | LinkAttribute::IfName(_) => {
+                    replace(&mut link, attribute.clone());
+                }
+                LinkAttribute::LinkInfo(changes) => changes.iter().for_each(|info| merge(&mut link, info)),
+                _ => {}
+            }
+        }
+        self.space().links.insert(index, link);
+        if let Some(controller) = controller(message) {
+            self.attach(index, controller)?;
+        }
+        match (was_up, is_up) {
+            (false, true) => {
+                self.address_loopback(index)?;
+                self.connect_routes(index);
+            }
+            (true, false) => self.drop_routes(index),
+            _ => {}
+        }
+        Ok(Vec::new())
+    }
+
+    /// Makes a link a port of a bridge.
+    fn attach(&mut self, index: u32, bridge: u32) -> Result<(), NetlinkError> {
+        if kind(&self.link_by_index(bridge)?) != Some(&InfoKind::Bridge) {
+            return Err(self.refusal(EOPNOTSUPP));
+        }
+        let mut link = self.link_by_index(index)?;
+        replace(&mut link, LinkAttribute::Controller(bridge));
+        let flags = vec![InfoBridgePort::HairpinMode(false), InfoBridgePort::Isolated(false)];
+        infos_mut(&mut link).extend([
+            LinkInfo::PortKind(InfoPortKind::Bridge),
+            LinkInfo::PortData(InfoPortData::BridgePort(flags)),
+        ]);
+        self.space().links.insert(index, link);
+        Ok(())
+    }
+
+    /// Deletes a link, and with it the other end of a pair.
+    pub(super) fn delete_link(&mut self, index: u32) -> Answers {
+        let link = self.link_by_index(index)?;
+        if let Some((there, other)) = self.space().peers.remove(&index) {
+            self.forget(there, other);
+        } else if kind(&link) == Some(&InfoKind::Veth)
+            && let Some(other) = link.attributes.iter().find_map(|attribute| match attribute {
+                LinkAttribute::Link(other) => Some(*other),
+                _ => None,
+            })
+        {
+            let is_elsewhere =
+                link.attributes.iter().any(|attribute| matches!(attribute, LinkAttribute::LinkNetNsId(_)));
+            if is_elsewhere {
+                self.state.severed.push((self.namespace, index, other));
+            } else {
+                self.forget(self.namespace, other);
+            }
+        }
+        self.forget(self.namespace, index);
+        Ok(Vec::new())
+    }
+
+    fn forget(&mut self, namespace: u64, index: u32) {
+        let space = self.state.spaces.entry(namespace).or_default();
+        space.links.remove(&index);
+        space.peers.remove(&index);
+        space.vlans.remove(&index);
+        space.addresses.retain(|address| address.header.index != index);
+        space.routes.retain(|route| super::route::out_of(route) != Some(index));
+        if index < FIRST_INDEX {
+            space.gone.insert(index);
+        }
+    }
+
+    /// A link as it is told, with the state that follows from others'.
+    fn present(&self, mut link: LinkMessage) -> LinkMessage {
+        if let Some(state) = self.state_of(self.namespace, &link) {
+            replace(&mut link, LinkAttribute::OperState(state));
+        }
+        link
+    }
+
+    /// The operational state of a link; `None` if it is what the kernel said.
+    fn state_of(&self, namespace: u64, link: &LinkMessage) -> Option<OperState> {
+        let space = self.state.spaces.get(&namespace)?;
+        let is_up = |link: &LinkMessage| link.header.flags.contains(LinkFlags::Up);
+        let index = link.header.index;
+        if let Some((there, other)) = space.peers.get(&index) {
+            let other = self.state.spaces.get(there).and_then(|space| space.links.get(other));
+            return Some(match (is_up(link), other.is_some_and(is_up)) {
+                (true, true) => OperState::Up,
+                (true, false) => OperState::LowerLayerDown,
+                (false, _) => OperState::Down,
+            });
+        }
+        if kind(link) != Some(&InfoKind::Bridge) || !space.links.contains_key(&index) {
+            return None;
+        }
+        let was_up = link.attributes.contains(&LinkAttribute::OperState(OperState::Up));
+        let has_port = || {
+            space.links.values().any(|port| {
+                controller(port) == Some(index) && self.state_of(namespace, port) == Some(OperState::Up)
+            })
+        };
+        Some(if is_up(link) && (was_up || has_port()) { OperState::Up } else { OperState::Down })
+    }
+}
+
+/// What a new link is, as far as the request says.
+fn described(message: &LinkMessage, index: u32, more: Vec<LinkAttribute>) -> LinkMessage {
+    let mut link = LinkMessage::default();
+    link.header.index = index;
+    link.header.flags = message.header.flags & message.header.change_mask;
+    link.attributes.push(LinkAttribute::Mtu(DEFAULT_MTU));
+    for attribute in &message.attributes {
+        if matches!(attribute, LinkAttribute::IfName(_) | LinkAttribute::Address(_) | LinkAttribute::Mtu(_)) {
+            replace(&mut link, attribute.clone());
+        }
+    }
+    link.attributes.extend(more);
+    link
+}
+
+/// Puts an attribute in the place of the one of its kind.
+fn replace(link: &mut LinkMessage, attribute: LinkAttribute) {
+    let kind = std::mem::discriminant(&attribute);
+    link.attributes.retain(|other| std::mem::discriminant(other) != kind);
+    link.attributes.push(attribute);
+}
+
+fn merge(link: &mut LinkMessage, change: &LinkInfo) {
+    for info in infos_mut(link) {
+        match (info, change) {
+            (
+                LinkInfo::PortData(InfoPortData::BridgePort(data)),
+                LinkInfo::PortData(InfoPortData::BridgePort(changes)),
+            ) => merge_items(data, changes),
+            (LinkInfo::Data(InfoData::Bridge(data)), LinkInfo::Data(InfoData::Bridge(changes))) => {
+                merge_items(data, changes);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn merge_items<T: Clone>(items: &mut Vec<T>, changes: &[T]) {
+    for change in changes {
+        let kind = std::mem::discriminant(change);
+        items.retain(|item| std::mem::discriminant(item) != kind);
+        items.push(change.clone());
+    }
+}
+
+fn infos(link: &LinkMessage) -> &[LinkInfo] {
+    let found = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::LinkInfo(infos) => Some(infos.as_slice()),
+        _ => None,
+    });
+    found.unwrap_or_default()
+}
+
+fn infos_mut(link: &mut LinkMessage) -> &mut Vec<LinkInfo> {
+    let place = link.attributes.iter().position(|attribute| matches!(attribute, LinkAttribute::LinkInfo(_)));
+    let place = place.unwrap_or_else(|| {
+        link.attributes.push(LinkAttribute::LinkInfo(Vec::new()));
+        link.attributes.len() - 1
+    });
+    match &mut link.attributes[place] {
+        LinkAttribute::LinkInfo(infos) => infos,
+        _ => unreachable!("the place was looked up"),
+    }
+}
+
+fn kind(link: &LinkMessage) -> Option<&InfoKind> {
+    infos(link).iter().find_map(|info| match info {
+        LinkInfo::Kind(kind) => Some(kind),
+        _ => None,
+    })
+}
+
+fn bridge_data(link: &LinkMessage) -> &[InfoBridge] {
+    let found = infos(link).iter().find_map(|info| match info {
+        LinkInfo::Data(InfoData::Bridge(data)) => Some(data.as_slice()),
+        _ => None,
+    });
+    found.unwrap_or_default()
+}
+
+/// The name that a message tells; empty if it tells none.
+pub(super) fn name(link: &LinkMessage) -> &str {
+    let found = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfName(name) => Some(name.as_str()),
+        _ => None,
+    });
+    found.unwrap_or_default()
+}
+
+/// The bridge that a link is, or is to be, a port of.
+pub(super) fn controller(link: &LinkMessage) -> Option<u32> {
+    link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Controller(index) => Some(*index),
+        _ => None,
+    })
+}
+
+/// The namespace in which a link is to be made, if it is another one.
+fn namespace_of(link: &LinkMessage) -> Option<u64> {
+    let file = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::NetNsFd(file) => Some(*file),
+        _ => None,
+    })?;
+    // SAFETY: who made the message keeps the file open until it is answered.
+    let file = unsafe { BorrowedFd::borrow_raw(file) };
+    fstat(file).ok().map(|status| status.st_ino)
+}
