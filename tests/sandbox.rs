@@ -14,6 +14,7 @@ mod raw;
 mod resources;
 mod results;
 mod stage;
+mod store;
 
 use crate::Test;
 

@@ -3,17 +3,14 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
 
-use crate::lab::{
-    Call, CniError, Facts, Lab, Plugins, Reply, changes, guest, is_installed, line, require, weir,
-};
+use super::store;
+use crate::lab::{Call, CniError, Facts, Lab, Plugins, Reply, changes, is_installed, line, require, weir};
 
 /// How long the kernel may take to finish what it does by itself.
 const SETTLE_TIME: Duration = Duration::from_secs(10);
@@ -103,7 +100,7 @@ impl Stage {
     /// A stage for the plugin that does what the configuration says.
     pub(super) fn new(policy: &str) -> anyhow::Result<Self> {
         let mut stage = Self::empty(policy)?;
-        let digest = copy_store(&stage.lab.path("weir"))?;
+        let digest = store::copy_to(&stage.lab.path("weir"))?;
         stage.kind = "hostile";
         stage.digest = digest;
         stage.ready()
@@ -378,45 +375,4 @@ fn is_harmless(character: char) -> bool {
 pub(super) fn digest(text: &str) -> anyhow::Result<String> {
     let start = text.find("sha256:").with_context(|| format!("there is no digest in {text}"))?;
     Ok(text.get(start..start + 71).context("the digest is cut")?.to_owned())
-}
-
-/// Copies a store in which the hostile plugin is installed; returns its digest.
-fn copy_store(state: &Path) -> anyhow::Result<String> {
-    static STORE: OnceLock<Result<(PathBuf, String), String>> = OnceLock::new();
-    let store = STORE.get_or_init(|| install().map_err(|error| format!("{error:#}")));
-    let (directory, digest) = store.as_ref().map_err(|error| anyhow::anyhow!("{error}"))?;
-    copy(&directory.join("plugins"), &state.join("plugins"))?;
-    Ok(digest.clone())
-}
-
-/// Installs the hostile plugin where it stays for all tests.
-fn install() -> anyhow::Result<(PathBuf, String)> {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("hostile");
-    if directory.exists() {
-        fs::remove_dir_all(&directory)?;
-    }
-    fs::create_dir(&directory)?;
-    fs::set_permissions(&directory, Permissions::from_mode(0o755))?;
-    let component = guest::component("hostile")?;
-    let text = line(&format!("{} plugin add {} --type hostile", weir().display(), component.display()))
-        .variable("WEIR_STATE_DIR", &directory)
-        .variable("WEIR_POLICY_DIR", &directory)
-        .succeed()?;
-    let digest = digest(&text)?;
-    Ok((directory, digest))
-}
-
-fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
-    fs::create_dir(to)?;
-    fs::set_permissions(to, fs::metadata(from)?.permissions())?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let to = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy(&entry.path(), &to)?;
-        } else {
-            fs::copy(entry.path(), to)?;
-        }
-    }
-    Ok(())
 }

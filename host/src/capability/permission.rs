@@ -45,7 +45,7 @@ impl Session {
             return Ok(Some(reason));
         }
         if self.call.node.is_imagined() {
-            self.guest.remember_rules(operation, wanted);
+            guest.remember_rules(operation, wanted);
         }
         Ok(None)
     }

@@ -58,7 +58,8 @@ impl Raid<'_> {
                 self.with(step, |link| sysctls::get(link, family(step), step.text("key")).map(drop))
             }
             "masquerade" => ip(step.text("address")).and_then(|source| {
-                let direct = IpPrefix { address: ip(step.text("direct"))?, length: step.number("length") as u8 };
+                let direct =
+                    IpPrefix { address: ip(step.text("direct"))?, length: step.number("length") as u8 };
                 Ok(masquerade::add(masquerade::Entry { source, direct })?)
             }),
             "guard" => self.with(step, |link| guards::add(link, mac_address(step))),
