@@ -32,13 +32,24 @@ pub(super) struct Before {
     files: BTreeMap<String, String>,
 }
 
+/// Without what the kernel does by itself up to a second after a link was
+/// made or has lost its other end.
+fn without_carrier(mut facts: Facts) -> Facts {
+    facts.retain(|key, _| !key.ends_with("/operstate") && !key.contains("/fe80::"));
+    for (_, flags) in facts.iter_mut().filter(|(key, _)| key.ends_with("/flags")) {
+        let kept = flags.split(' ').filter(|flag| !["NO-CARRIER", "LOWER_UP"].contains(flag));
+        *flags = kept.collect::<Vec<_>>().join(" ");
+    }
+    facts
+}
+
 impl Before {
     pub(super) fn of(scene: &Scene) -> anyhow::Result<Self> {
         let mut files = BTreeMap::new();
         for name in ["cni", "weir", "policy", "audit.jsonl", "audit.jsonl.1"] {
             note_files(&scene.lab.path(name), &mut files)?;
         }
-        let facts = scene.settled_state()?;
+        let facts = without_carrier(scene.settled_state()?);
         Ok(Self { facts, rules: scene.lab.digest()?.remove("nft"), files })
     }
 
