@@ -1,6 +1,9 @@
 //! One call of a runtime while it is being served: what all sandboxes of the
 //! call share.
 
+mod certainty;
+mod record;
+
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
@@ -8,28 +11,25 @@ use std::fs::File;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::audit::{Audit, Outcome, Record};
+use crate::audit::Audit;
 use crate::catalog::{self, Plugin};
 use crate::failure::{Failure, code};
 use crate::guest::Guest;
-use crate::journal::{self, Inverse, Journal, Key, Undone, census};
-use crate::leases::LeaseError;
-use crate::netlink::NetlinkError;
+use crate::journal::{Inverse, Journal, Key, census};
 use crate::node::Node;
 use crate::policy::Policy;
 use crate::printable::printable;
 use crate::request::{Command, Request};
-use crate::trace::Operation;
 
-/// How long a call waits for another one for the same attachment.
-pub(crate) const JOURNAL_LOCK_WAIT: Duration = Duration::from_secs(10);
+pub(crate) use certainty::Certainty;
+
+/// How long a call waits for another one that has what it needs: the same
+/// attachment, or the leases of the same network.
+pub(crate) const LOCK_WAIT: Duration = Duration::from_secs(10);
 
 /// More changes than this are no attachment but a runaway plugin; a policy may
 /// allow fewer. What is refused counts too.
 const CHANGE_LIMIT: u32 = 4096;
-
-/// Changes that are for good, as attachments share what they make.
-const LASTING: [&str; 3] = ["create-bridge", "create-shared-veth", "enable-forwarding"];
 
 /// Bytes that the plugins of a call may log.
 const LOG_LIMIT: usize = 64 << 10;
@@ -51,13 +51,28 @@ pub(crate) struct Call {
     deadline: Cell<Instant>,
     /// Why it is earlier than the runtime's, if it is.
     time_limit: Cell<Option<Duration>>,
-    /// All changes, of all plugins.
+    /// All changes, of all plugins, for faults that are asked for.
+    #[cfg(debug_assertions)]
     changes: Cell<u32>,
     /// What each plugin changed, or was refused.
     changes_of: RefCell<HashMap<String, u32>>,
     sandboxes: Cell<u32>,
     /// Bytes that plugins may still log.
     pub(crate) log_left: Cell<usize>,
+}
+
+/// What becomes of a change when the attachment ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// The journal takes it back.
+    Journaled,
+    /// Nothing is left of it: it goes with a link that the attachment made, or
+    /// takes something away.
+    Passing,
+    /// It is for good, as attachments share it.
+    Shared,
+    /// It takes away what belongs to nobody any more.
+    Garbage,
 }
 
 /// The reason for ending a plugin, on its way through the sandbox.
@@ -71,42 +86,6 @@ impl fmt::Display for Stop {
 }
 
 impl std::error::Error for Stop {}
-
-/// Whether an error proves that nothing was changed. If it does not, the way
-/// back stays in the journal: a request without an answer may be carried out
-/// all the same.
-pub(crate) trait Certainty {
-    /// Whether it is certain that nothing was changed.
-    fn nothing_changed(&self) -> bool;
-
-    /// Whether nothing was even tried, as the plugin may not do it.
-    fn is_denial(&self) -> bool {
-        false
-    }
-}
-
-impl Certainty for NetlinkError {
-    fn nothing_changed(&self) -> bool {
-        matches!(self, Self::Kernel { .. } | Self::Absent { .. })
-    }
-}
-
-impl Certainty for Failure {
-    fn nothing_changed(&self) -> bool {
-        !matches!(self.code, code::DEADLINE | code::IO)
-    }
-
-    fn is_denial(&self) -> bool {
-        self.code == code::DENIED
-    }
-}
-
-/// The pool writes the ways back of its leases by itself.
-impl Certainty for LeaseError {
-    fn nothing_changed(&self) -> bool {
-        false
-    }
-}
 
 /// The result of a function that a plugin calls: `Err` ends the plugin.
 pub(crate) type Served<T> = wasmtime::Result<T>;
@@ -130,6 +109,7 @@ impl Call {
             policy,
             deadline: Cell::new(deadline),
             time_limit: Cell::new(None),
+            #[cfg(debug_assertions)]
             changes: Cell::new(0),
             changes_of: RefCell::new(HashMap::new()),
             sandboxes: Cell::new(0),
@@ -144,7 +124,7 @@ impl Call {
 
     /// How long to wait for a lock that another call holds.
     pub(crate) fn lock_wait(&self) -> Duration {
-        JOURNAL_LOCK_WAIT.min(self.remaining())
+        LOCK_WAIT.min(self.remaining())
     }
 
     /// Gives a plugin less time than the call has. Returns what
@@ -185,7 +165,7 @@ impl Call {
         let directory = self.node.paths().attachments();
         let mut census = self.census.borrow_mut();
         if census.is_none() {
-            *census = Some(census::lock(&directory, self.lock_wait())?);
+            *census = Some(census::begin(&directory, self.lock_wait())?);
         }
         census::leases(&directory, &self.key.network, self.tenant())
     }
@@ -235,8 +215,8 @@ impl Call {
 
     /// Makes a change to the node: journal first, then the change itself.
     ///
-    /// `inverse` is none for what is shared by attachments, for what goes away
-    /// with a link that this attachment made, and for removals.
+    /// `inverse` is none for what goes away with a link that this attachment
+    /// made, and for removals.
     pub(crate) fn change<T, E: fmt::Display + Certainty>(
         &self,
         guest: &Guest,
@@ -245,9 +225,32 @@ impl Call {
         inverse: Option<Inverse>,
         work: impl FnOnce() -> Result<T, E>,
     ) -> Served<Result<T, E>> {
+        let fate = if inverse.is_some() { Fate::Journaled } else { Fate::Passing };
+        self.carry_out(guest, operation, object.into(), fate, inverse, work)
+    }
+
+    /// The same for what attachments share, which nothing takes back.
+    pub(crate) fn change_shared<T, E: fmt::Display + Certainty>(
+        &self,
+        guest: &Guest,
+        operation: &'static str,
+        object: impl Into<String>,
+        work: impl FnOnce() -> Result<T, E>,
+    ) -> Served<Result<T, E>> {
+        self.carry_out(guest, operation, object.into(), Fate::Shared, None, work)
+    }
+
+    fn carry_out<T, E: fmt::Display + Certainty>(
+        &self,
+        guest: &Guest,
+        operation: &'static str,
+        object: String,
+        fate: Fate,
+        inverse: Option<Inverse>,
+        work: impl FnOnce() -> Result<T, E>,
+    ) -> Served<Result<T, E>> {
         let started = Instant::now();
-        let object = object.into();
-        self.permit_change(guest, operation, &object, inverse.is_some())?;
+        self.permit_change(guest, operation, &object, fate)?;
         let result = self.make(guest, inverse, work)?;
         self.note(guest, operation, object, &result, started);
         Ok(result)
@@ -259,12 +262,17 @@ impl Call {
         guest: &Guest,
         operation: &str,
         object: &str,
-        has_way_back: bool,
+        fate: Fate,
     ) -> Served<()> {
         let command = self.request.environment.command;
-        let is_lasting = LASTING.contains(&operation) || has_way_back && self.journal.borrow().is_none();
+        let is_lasting = match fate {
+            Fate::Shared => true,
+            Fate::Journaled => self.journal.borrow().is_none(),
+            Fate::Passing | Fate::Garbage => false,
+        };
         let reason = match command {
             Command::Add => return Ok(()),
+            Command::Gc if fate == Fate::Garbage => return Ok(()),
             Command::Del if guest.grants.is_some() || !is_lasting => return Ok(()),
             Command::Del => "it takes away what ADD made",
             _ => "it changes nothing",
@@ -285,9 +293,8 @@ impl Call {
     ) -> Served<Result<T, E>> {
         self.check_time()?;
         self.count_change(guest)?;
-        self.changes.set(self.changes.get() + 1);
         #[cfg(debug_assertions)]
-        let count = self.changes.get();
+        let count = self.changes.replace(self.changes.get() + 1) + 1;
         let recorded = self.record(inverse)?;
         #[cfg(debug_assertions)]
         self.disturb(crate::request::Moment::Before, count)?;
@@ -301,30 +308,6 @@ impl Call {
         #[cfg(debug_assertions)]
         self.disturb(crate::request::Moment::After, count)?;
         Ok(result)
-    }
-
-    /// Notes that a plugin was refused something.
-    pub(crate) fn refuse(&self, guest: &Guest, operation: &str, object: &str, reason: &str) -> Served<()> {
-        self.audit.add(Record {
-            plugin: &guest.name,
-            digest: &guest.digest,
-            operation,
-            object,
-            outcome: Outcome::Denied(reason),
-            duration: Duration::ZERO,
-        });
-        if let Some(trace) = &self.request.environment.trace {
-            trace.add(Operation {
-                plugin: guest.name.clone(),
-                operation: operation.to_owned(),
-                object: object.to_owned(),
-                refusal: Some(reason.to_owned()),
-                is_denied: true,
-                rules: Vec::new(),
-                time: Duration::ZERO,
-            });
-        }
-        self.count_change(guest)
     }
 
     /// Ends a plugin that wants to make too many changes. They are those of the
@@ -371,67 +354,6 @@ impl Call {
         if let Some(journal) = self.journal.borrow_mut().as_mut() {
             journal.settle(is_undone);
         }
-    }
-
-    /// Takes back what a journal holds, and tells the audit log.
-    pub(crate) fn roll_back(&self, journal: &mut Journal, node: &Node, only_new: bool) -> Undone {
-        let (key, mut last) = (journal.header.key.clone(), Instant::now());
-        journal::roll_back(journal, node, only_new, &mut |inverse, result| {
-            let reason = result.as_ref().err().map(ToString::to_string);
-            let record = Record {
-                plugin: &key.plugin,
-                digest: "",
-                operation: inverse.name(),
-                object: &inverse.object(),
-                outcome: reason.as_deref().map_or(Outcome::Done, Outcome::Failed),
-                duration: last.elapsed(),
-            };
-            self.audit.add_of((&key.container_id, &key.ifname), record);
-            if let Some(trace) = &self.request.environment.trace {
-                trace.add(Operation {
-                    plugin: key.plugin.clone(),
-                    operation: inverse.name().to_owned(),
-                    object: inverse.object(),
-                    refusal: reason,
-                    is_denied: false,
-                    rules: Vec::new(),
-                    time: last.elapsed(),
-                });
-            }
-            last = Instant::now();
-        })
-    }
-
-    /// Adds an operation to the audit log and, if anybody wants one, to the
-    /// trace.
-    pub(crate) fn note<T, E: fmt::Display + Certainty>(
-        &self,
-        guest: &Guest,
-        operation: &str,
-        object: String,
-        result: &Result<T, E>,
-        started: Instant,
-    ) {
-        let duration = started.elapsed();
-        let reason = result.as_ref().err().map(ToString::to_string);
-        let outcome = match (result, &reason) {
-            (Err(error), Some(reason)) if error.is_denial() => Outcome::Denied(reason),
-            (_, Some(reason)) => Outcome::Failed(reason),
-            _ => Outcome::Done,
-        };
-        let (plugin, digest) = (guest.name.as_str(), guest.digest.as_str());
-        self.audit.add(Record { plugin, digest, operation, object: &object, outcome, duration });
-        let is_denied = matches!(outcome, Outcome::Denied(_));
-        let Some(trace) = &self.request.environment.trace else { return };
-        trace.add(Operation {
-            plugin: guest.name.clone(),
-            operation: operation.to_owned(),
-            object,
-            refusal: reason,
-            is_denied,
-            rules: guest.take_rules(operation),
-            time: duration,
-        });
     }
 
     #[cfg(debug_assertions)]

@@ -21,7 +21,7 @@ pub(crate) use compiler::describe;
 pub(crate) use description::Description;
 pub(crate) use digest::Digest;
 pub(crate) use directory::Directory;
-pub(crate) use interfaces::{check, meaning, role, unversioned};
+pub(crate) use interfaces::{check, meaning, role};
 pub(crate) use record::Record;
 pub(crate) use signature::verify;
 pub(crate) use store::{Compiled, Store, is_type};

@@ -7,7 +7,7 @@ use serde_json::Value;
 use wasmtime::Engine;
 
 use crate::audit::{Audit, Who};
-use crate::call::{Call, JOURNAL_LOCK_WAIT};
+use crate::call::{Call, LOCK_WAIT};
 use crate::capability;
 use crate::catalog::{self, Plugin};
 use crate::confine;
@@ -317,7 +317,7 @@ fn del(call: &Rc<Call>, selected: Selected) -> Result<(), Failure> {
 
 /// Finishes what interrupted or forgotten attachments left, for GC.
 pub(crate) fn clean(directory: &std::path::Path, name: &str, call: &Call) -> Result<(), Failure> {
-    let Some(mut journal) = Journal::open(directory, name, JOURNAL_LOCK_WAIT)? else { return Ok(()) };
+    let Some(mut journal) = Journal::open(directory, name, LOCK_WAIT)? else { return Ok(()) };
     let container = journal.header.netns.as_deref().and_then(|path| NetnsFile::open(path).ok());
     // By now another container may have the path.
     let container = container.filter(|netns| netns.inode() == journal.header.netns_inode);

@@ -10,7 +10,6 @@
 
 mod directory;
 mod index;
-mod lock;
 mod pool;
 mod range;
 mod record;

@@ -25,6 +25,7 @@ mod guest;
 mod imagination;
 mod journal;
 mod leases;
+mod lock;
 mod netlink;
 mod netns;
 mod node;

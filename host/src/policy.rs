@@ -34,7 +34,7 @@ use settings::Settings;
 pub(crate) use analysis::{strangers, warnings};
 pub(crate) use document::Document;
 pub use error::{PolicyError, Problem};
-pub(crate) use interface::is_free;
+pub(crate) use interface::{is_free, unversioned};
 pub use operation::{Operation, Side};
 pub(crate) use permit::Grant;
 pub use permit::Permit;

@@ -176,8 +176,7 @@ pub(crate) fn prepare(engine: &Engine, plugin: &Plugin) -> Result<InstancePre<Se
         Failure::new(code::COMPONENT, format!("plugin {} does not fit this weir: {error:#}", plugin.name))
     };
     for import in imports(engine, &component) {
-        let name = import.split_once('@').map_or(import.as_str(), |(name, _)| name);
-        link_interface(&mut linker, name).map_err(unfit)?;
+        link_interface(&mut linker, policy::unversioned(&import)).map_err(unfit)?;
     }
     linker.instantiate_pre(&component).map_err(unfit)
 }
@@ -185,7 +184,7 @@ pub(crate) fn prepare(engine: &Engine, plugin: &Plugin) -> Result<InstancePre<Se
 /// Whether a grant, as `weir:net/links`, covers an import, as
 /// `weir:net/links@0.1.0`.
 pub(crate) fn is_granted(grants: &[&str], import: &str) -> bool {
-    let name = import.split_once('@').map_or(import, |(name, _)| name);
+    let name = policy::unversioned(import);
     policy::is_free(name) || grants.contains(&name)
 }
 
@@ -205,8 +204,7 @@ fn link(
         let _ = call.refuse(guest, "import", &imports.join(" "), &failure.to_string());
     })?;
     for import in imports {
-        let name = import.split_once('@').map_or(import, |(name, _)| name);
-        link_interface(linker, name).map_err(|error| {
+        link_interface(linker, policy::unversioned(import)).map_err(|error| {
             Failure::new(code::COMPONENT, format!("link {import} for plugin {}: {error:#}", guest.name))
         })?;
     }

@@ -3,22 +3,18 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 use wasmtime::component::Resource;
 
-use crate::call::{Call, Served, Stop};
+use crate::call::{Call, Fate, Served, Stop};
 use crate::journal::Inverse;
 use crate::leases::{AddressRange, LeaseError, Owner, Pool};
 use crate::policy::Operation;
-use crate::request::Command;
 use crate::session::Session;
 use crate::wit::weir::store::leases::{self, StoreError, Usage};
 use crate::wit::{self, IpAddress};
-
-/// How long a call waits for another that works on the same network.
-const LOCK_WAIT: Duration = Duration::from_secs(10);
 
 /// Ranges in one list.
 const RANGE_LIMIT: usize = 1024;
@@ -52,7 +48,7 @@ impl leases::Host for Session {
             }
         };
         let location = self.call.node.leases(&data_dir, &self.call.request.config.name).map_err(Stop)?;
-        let wait = LOCK_WAIT.min(self.call.remaining());
+        let wait = self.call.lock_wait();
         // Only ADD makes directories.
         let opened = if self.call.is_add() {
             Pool::open(&location, wait).map(Some)
@@ -89,7 +85,7 @@ impl leases::HostPool for Session {
         if let Err(denied) = self.permit_lease("reserve", &address.to_string(), &[IpNet::from(address)])? {
             return Ok(Err(denied));
         }
-        self.change_pool(&pool, "reserve", |pool, owner, before| {
+        self.change_pool(&pool, "reserve", Fate::Journaled, |pool, owner, before| {
             pool.reserve(owner, address, set, before).map(|()| ((), Some(address.to_string())))
         })
     }
@@ -111,7 +107,7 @@ impl leases::HostPool for Session {
         }
         let after = after.map(wit::ip);
         let skip: Vec<_> = skip.into_iter().map(wit::ip).collect();
-        self.change_pool(&pool, "reserve-next", |pool, owner, before| {
+        self.change_pool(&pool, "reserve-next", Fate::Journaled, |pool, owner, before| {
             let reserved = pool.reserve_next(owner, &ranges, after, &skip, set, before)?;
             Ok((reserved.map(wit::to_ip), reserved.map(|address| address.to_string())))
         })
@@ -119,7 +115,7 @@ impl leases::HostPool for Session {
 
     fn release(&mut self, pool: Resource<PoolHandle>) -> Served<Result<Vec<IpAddress>, StoreError>> {
         let data_dir = self.table.get(&pool)?.data_dir.clone();
-        let released = self.change_pool(&pool, "release", |pool, owner, _| {
+        let released = self.change_pool(&pool, "release", Fate::Passing, |pool, owner, _| {
             let released = pool.release(owner)?;
             let named = released.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
             Ok((released, Some(named)))
@@ -146,7 +142,7 @@ impl leases::HostPool for Session {
             });
         // Without a list nothing is known to be stale.
         let Some(valid) = valid else { return Ok(Ok(0)) };
-        self.change_pool(&pool, "release-stale", |pool, _, _| {
+        self.change_pool(&pool, "release-stale", Fate::Garbage, |pool, _, _| {
             pool.release_stale(&valid).map(|count| (count, Some(format!("{count} leases"))))
         })
     }
@@ -239,6 +235,7 @@ impl Session {
         &mut self,
         handle: &Resource<PoolHandle>,
         operation: &'static str,
+        fate: Fate,
         work: impl FnOnce(
             &mut Pool,
             &Owner,
@@ -247,11 +244,7 @@ impl Session {
     ) -> Served<Result<T, StoreError>> {
         let owner = owner(&self.call);
         let call = &self.call;
-        // GC is there for it.
-        if operation != "release-stale" || call.request.environment.command != Command::Gc {
-            let has_way_back = operation.starts_with("reserve");
-            call.permit_change(&self.guest, operation, &call.key.network, has_way_back)?;
-        }
+        call.permit_change(&self.guest, operation, &call.key.network, fate)?;
         let PoolHandle { pool, data_dir } = self.table.get_mut(handle)?;
         let Some(pool) = pool else { return Ok(Ok(T::default())) };
         let mut before = |address| {

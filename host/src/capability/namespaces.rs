@@ -150,7 +150,7 @@ impl links::HostNetns for Session {
         };
         let object = format!("{} and {}", port.name, own.name);
         let (port, own) = (veth_end(port)?, veth_end(own)?);
-        let made = self.call.change(&self.guest, "create-shared-veth", object, None, || {
+        let made = self.call.change_shared(&self.guest, "create-shared-veth", object, || {
             netns.create_veth(&port, &own, &netns, mtu, Some(bridge))
         })?;
         match made {
@@ -185,7 +185,7 @@ impl links::HostNetns for Session {
             vlan_filtering: options.vlan_filtering,
             default_vlan: options.default_vlan,
         };
-        let made = self.call.change(&self.guest, "create-bridge", bridge.name.as_str(), None, || {
+        let made = self.call.change_shared(&self.guest, "create-bridge", bridge.name.as_str(), || {
             netns.create_bridge(&bridge)
         })?;
         match made {
@@ -218,7 +218,7 @@ impl links::HostNetns for Session {
         }
         let done = self
             .call
-            .change(&self.guest, "enable-forwarding", path, None, || netns.set_sysctl(is_ipv4, path, "1"))?;
+            .change_shared(&self.guest, "enable-forwarding", path, || netns.set_sysctl(is_ipv4, path, "1"))?;
         Ok(done.map_err(net_error))
     }
 

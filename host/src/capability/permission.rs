@@ -3,6 +3,7 @@
 //! hears of it.
 
 use ipnet::IpNet;
+use wasmtime::component::Resource;
 
 use super::links::LinkHandle;
 use crate::call::Served;
@@ -124,8 +125,56 @@ impl Session {
         }
     }
 
+    /// Refuses what may be done in the node's namespace only to links of this
+    /// attachment, and to bridges, which attachments share, if the policy
+    /// names them.
+    pub(super) fn own_or_bridge(
+        &self,
+        link: &Resource<LinkHandle>,
+        operation: &'static str,
+    ) -> Served<Result<(), NetError>> {
+        let handle = self.link_of(link)?;
+        if handle.side == Side::Host && handle.is_bridge() && !self.is_own(handle) {
+            return self.permit(operation, handle.name(), &[Operation::Bridge(handle.name())]);
+        }
+        self.own_only(link, operation)
+    }
+
+    /// Whether the policy names a bridge of the node.
+    pub(super) fn permit_bridge(
+        &self,
+        bridge: &Resource<LinkHandle>,
+        operation: &'static str,
+    ) -> Served<Result<(), NetError>> {
+        let bridge = self.link_of(bridge)?;
+        match bridge.side {
+            Side::Host => self.permit(operation, bridge.name(), &[Operation::Bridge(bridge.name())]),
+            Side::Container => Ok(Ok(())),
+        }
+    }
+
+    /// Refuses what may be done only to links of this attachment.
+    pub(super) fn own_only(
+        &self,
+        link: &Resource<LinkHandle>,
+        operation: &'static str,
+    ) -> Served<Result<(), NetError>> {
+        let link = self.link_of(link)?;
+        if self.is_own(link) {
+            return Ok(Ok(()));
+        }
+        if link.side == Side::Container {
+            return self.permit_container_link(link, operation, link.name());
+        }
+        let reason = format!(
+            "{operation} link {} of the host namespace: it was not made by this attachment",
+            link.name()
+        );
+        self.forbid(operation, link.name(), reason)
+    }
+
     /// A container may be on networks of other tenants too.
-    pub(super) fn permit_container_link(
+    fn permit_container_link(
         &self,
         link: &LinkHandle,
         operation: &str,

@@ -2,6 +2,7 @@
 
 use super::INTERFACES;
 use super::description::Description;
+use crate::policy::unversioned;
 
 /// What using an interface means.
 const MEANINGS: &[(&str, &str)] = &[
@@ -25,11 +26,6 @@ const MEANINGS: &[(&str, &str)] = &[
 /// What an export is for.
 const ROLES: &[(&str, &str)] =
     &[("weir:plugin/plugin", "it is an interface plugin"), ("weir:plugin/ipam", "it is an IPAM plugin")];
-
-/// An interface without its version.
-pub(crate) fn unversioned(interface: &str) -> &str {
-    interface.split_once('@').map_or(interface, |(name, _)| name)
-}
 
 /// What an import means, in plain words.
 pub(crate) fn meaning(import: &str) -> &'static str {

@@ -2,8 +2,7 @@
 //! all.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, TryLockError};
-use std::thread;
+use std::fs::{self, File};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::compiler;
@@ -14,6 +13,7 @@ use super::record::Record;
 use super::store::{Store, StoreError, compiled_name};
 use super::{COMPILED_FOR, interfaces};
 use crate::failure::{Failure, code};
+use crate::lock;
 use crate::paths::Paths;
 use crate::{engine, role};
 
@@ -60,7 +60,7 @@ impl Writer {
             Directory::open(path)?.ok_or_else(|| StoreError::io("open", path, nix::errno::Errno::ENOENT))?;
         state.check()?;
         let root = state.ensure("plugins")?;
-        let lock = lock(&root)?;
+        let lock = take_turn(&root)?;
         let [components, compiled, records, types] = ["components", "compiled", "records", "types"];
         let writer = Self {
             components: root.ensure(components)?,
@@ -291,26 +291,16 @@ fn now() -> u64 {
 }
 
 /// Waits for its turn. Whoever holds the lock compiles something.
-fn lock(root: &Directory) -> Result<File, Failure> {
+fn take_turn(root: &Directory) -> Result<File, Failure> {
     let file = root.lock_file("lock")?;
-    let deadline = Instant::now() + LOCK_WAIT;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
-                thread::sleep(Duration::from_millis(20));
-            }
-            Err(TryLockError::WouldBlock) => {
-                return Err(Failure::new(
-                    code::TRY_AGAIN,
-                    format!("{} is being changed by another process", root.path().display()),
-                ));
-            }
-            Err(TryLockError::Error(error)) => {
-                return Err(Failure::io(format!("lock {}: {error}", root.path().display())));
-            }
-        }
-    }
+    lock::acquire(file, Instant::now() + LOCK_WAIT)
+        .map_err(|error| Failure::io(format!("lock {}: {error}", root.path().display())))?
+        .ok_or_else(|| {
+            Failure::new(
+                code::TRY_AGAIN,
+                format!("{} is being changed by another process", root.path().display()),
+            )
+        })
 }
 
 #[cfg(test)]

@@ -92,11 +92,8 @@ impl Firewall {
         owner: &str,
         source: IpAddr,
     ) -> Result<Option<IpNet>, FirewallError> {
-        let (_, [element]) = self.run(
-            || format!("look up the masquerading of {source}"),
-            |channel| channel.elements(FAMILY, [(sources(source), &network::octets(source))]),
-        )?;
-        Ok(element
+        Ok(self
+            .masquerade_element(source)?
             .filter(|element| comment::names(&element.owner, owner))
             .and_then(|element| direct(&element)))
     }
@@ -108,11 +105,18 @@ impl Firewall {
         owner: &str,
         source: IpAddr,
     ) -> Result<Option<String>, FirewallError> {
+        Ok(self
+            .masquerade_element(source)?
+            .map(|element| element.owner)
+            .filter(|named| !comment::names(named, owner)))
+    }
+
+    fn masquerade_element(&mut self, source: IpAddr) -> Result<Option<Element>, FirewallError> {
         let (_, [element]) = self.run(
             || format!("look up the masquerading of {source}"),
             |channel| channel.elements(FAMILY, [(sources(source), &network::octets(source))]),
         )?;
-        Ok(element.map(|element| element.owner).filter(|named| !comment::names(named, owner)))
+        Ok(element)
     }
 
     /// All that is masqueraded: owner, address, network.

@@ -1,7 +1,7 @@
 //! How many leases a tenant holds, as far as the journal knows: those that
 //! plugins of weir took and have not released.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -9,34 +9,25 @@ use std::time::{Duration, Instant};
 use super::entry::{Inverse, Line};
 use super::file::{Header, list};
 use crate::failure::{Failure, code};
+use crate::lock;
 
 /// Held by whoever counts and then takes a lease, until it is in his journal.
 /// The name is none that an attachment can have.
 const LOCK: &str = ".census";
 
 /// Makes the calls that are bounded by numbers of leases come one by one.
-pub(crate) fn lock(directory: &Path, wait: Duration) -> Result<File, Failure> {
+pub(crate) fn begin(directory: &Path, wait: Duration) -> Result<File, Failure> {
     let path = directory.join(LOCK);
     let broken = |error: std::io::Error| Failure::io(format!("lock {}: {error}", path.display()));
     let mut options = OpenOptions::new();
     options.write(true).create(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
     let file = options.open(&path).map_err(broken)?;
-    let end = Instant::now() + wait;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) if Instant::now() < end => {
-                std::thread::sleep(Duration::from_millis(2));
-            }
-            Err(TryLockError::WouldBlock) => {
-                return Err(Failure::new(
-                    code::TRY_AGAIN,
-                    format!("lock {}: other calls count leases for too long", path.display()),
-                ));
-            }
-            Err(TryLockError::Error(error)) => return Err(broken(error)),
-        }
-    }
+    lock::acquire(file, Instant::now() + wait).map_err(broken)?.ok_or_else(|| {
+        Failure::new(
+            code::TRY_AGAIN,
+            format!("lock {}: other calls count leases for too long", path.display()),
+        )
+    })
 }
 
 /// Counts the leases of a tenant or, if there is none, of a network. A lease
@@ -120,7 +111,7 @@ mod tests {
         attach(directory, "two", "b", Some("red"), 1);
         attach(directory, "one", "c", Some("blue"), 4);
         attach(directory, "one", "d", None, 3);
-        let _lock = lock(directory, WAIT).unwrap();
+        let _lock = begin(directory, WAIT).unwrap();
         assert_eq!(leases(directory, "one", Some("red")).unwrap(), 3);
         assert_eq!(leases(directory, "one", Some("blue")).unwrap(), 4);
         assert_eq!(leases(directory, "one", None).unwrap(), 3);
@@ -137,10 +128,10 @@ mod tests {
     #[test]
     fn only_one_call_counts_at_a_time() {
         let directory = tempfile::tempdir().unwrap();
-        let held = lock(directory.path(), WAIT).unwrap();
-        let failure = lock(directory.path(), Duration::from_millis(10)).unwrap_err();
+        let held = begin(directory.path(), WAIT).unwrap();
+        let failure = begin(directory.path(), Duration::from_millis(10)).unwrap_err();
         assert_eq!(failure.code, code::TRY_AGAIN);
         drop(held);
-        lock(directory.path(), WAIT).unwrap();
+        begin(directory.path(), WAIT).unwrap();
     }
 }

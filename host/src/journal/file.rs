@@ -1,6 +1,6 @@
 //! Files of the journal: naming, locking, reading, appending.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::entry::{Inverse, Line};
 use crate::boot;
 use crate::failure::{Failure, code};
+use crate::lock;
 
 /// What a journal is about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,13 +111,14 @@ impl Journal {
     /// Opens the journal of an attachment, making it if there is none.
     pub(crate) fn begin(directory: &Path, header: Header, wait: Duration) -> Result<Self, Failure> {
         let path = directory.join(header.key.name());
-        let file = match lock(&path, true, wait)? {
+        let file = match open_locked(&path, true, wait)? {
             Some(file) => file,
             None => {
                 fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|error| {
                     Failure::io(format!("create the journal's directory {}: {error}", directory.display()))
                 })?;
-                lock(&path, true, wait)?.ok_or_else(|| Failure::io("the journal's directory vanished"))?
+                open_locked(&path, true, wait)?
+                    .ok_or_else(|| Failure::io("the journal's directory vanished"))?
             }
         };
         Self::read(file, path, Some(header))
@@ -125,7 +127,7 @@ impl Journal {
     /// Opens the journal of an attachment, if there is one.
     pub(crate) fn open(directory: &Path, name: &str, wait: Duration) -> Result<Option<Self>, Failure> {
         let path = directory.join(name);
-        let Some(file) = lock(&path, false, wait)? else { return Ok(None) };
+        let Some(file) = open_locked(&path, false, wait)? else { return Ok(None) };
         Self::read(file, path, None).map(Some)
     }
 
@@ -346,7 +348,7 @@ fn is_journal(name: &str) -> bool {
 /// Opens and locks a file; none if it, or with `create` its directory, is not
 /// there. The holder of the lock may delete it, so what was
 /// locked has to be what is there.
-fn lock(path: &Path, create: bool, wait: Duration) -> Result<Option<File>, Failure> {
+fn open_locked(path: &Path, create: bool, wait: Duration) -> Result<Option<File>, Failure> {
     let end = Instant::now() + wait;
     let broken = |error: io::Error| Failure::io(format!("open the journal {}: {error}", path.display()));
     loop {
@@ -357,26 +359,18 @@ fn lock(path: &Path, create: bool, wait: Duration) -> Result<Option<File>, Failu
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(broken(error)),
         };
-        match file.try_lock() {
-            Ok(()) => {
-                let locked = file.metadata().map_err(broken)?;
-                if fs::symlink_metadata(path).is_ok_and(|there| there.ino() == locked.ino()) {
-                    return Ok(Some(file));
-                }
-            }
-            Err(TryLockError::WouldBlock) if Instant::now() < end => {
-                std::thread::sleep(Duration::from_millis(2));
-            }
-            Err(TryLockError::WouldBlock) => {
-                return Err(Failure::new(
-                    code::TRY_AGAIN,
-                    format!(
-                        "lock the journal {}: another call for this attachment is still running",
-                        path.display()
-                    ),
-                ));
-            }
-            Err(TryLockError::Error(error)) => return Err(broken(error)),
+        let Some(file) = lock::acquire(file, end).map_err(broken)? else {
+            return Err(Failure::new(
+                code::TRY_AGAIN,
+                format!(
+                    "lock the journal {}: another call for this attachment is still running",
+                    path.display()
+                ),
+            ));
+        };
+        let locked = file.metadata().map_err(broken)?;
+        if fs::symlink_metadata(path).is_ok_and(|there| there.ino() == locked.ino()) {
+            return Ok(Some(file));
         }
     }
 }

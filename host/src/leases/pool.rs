@@ -11,7 +11,8 @@ use super::directory::{LeaseDirectory, Unnamed};
 use super::index::Index;
 use super::range::{self, AddressRange, Usage};
 use super::record::{Record, Valid};
-use super::{LeaseError, Location, Owner, lock};
+use super::{LeaseError, Location, Owner};
+use crate::lock;
 
 /// Addresses in a row that are looked up one by one before the directory is
 /// listed instead: beyond this, a listing is cheaper.

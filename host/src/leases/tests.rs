@@ -1,11 +1,14 @@
 //! What every caller may rely on.
 
+mod index;
+mod lock;
+
 use std::collections::HashSet;
 use std::fs;
 use std::net::IpAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::index::file_name;
 use super::range::Usage;
@@ -207,7 +210,7 @@ fn torn_files_do_not_leak_addresses() {
         fs::write(node.file("10.0.0.3"), "\0\0\0\0").unwrap();
         fs::write(node.file("10.0.0.4"), "\r\n").unwrap();
         if unindexed {
-            block_index(&node);
+            index::block_index(&node);
         }
         let mut pool = node.open();
         assert_eq!(pool.usage(&ranges, &[]).unwrap().used, 0);
@@ -217,87 +220,6 @@ fn torn_files_do_not_leak_addresses() {
         assert_eq!(next(&mut pool, "c", &ranges), Some(ip("10.0.0.4")));
         assert_eq!(pool.release_stale(&HashSet::new()).unwrap(), 3);
     }
-}
-
-/// Puts a file where the directory of the indexes should be.
-fn block_index(node: &Node) {
-    fs::remove_dir_all(&node.location.index_dir).unwrap();
-    fs::write(&node.location.index_dir, "").unwrap();
-}
-
-#[test]
-fn everything_works_without_an_index() {
-    let node = Node::new();
-    drop(node.open());
-    fs::create_dir_all(&node.location.index_dir).unwrap();
-    block_index(&node);
-    let ranges = [range("10.0.0.1", "10.0.0.100")];
-    for number in 1..=100 {
-        let address = next(&mut node.open(), &format!("c{number}"), &ranges).unwrap();
-        assert_eq!(address, ip(&format!("10.0.0.{number}")));
-    }
-    assert_eq!(next(&mut node.open(), "x", &ranges), None);
-    assert_eq!(node.open().held(&owner("c7")).unwrap(), [ip("10.0.0.7")]);
-    assert_eq!(node.open().release(&owner("c7")).unwrap(), [ip("10.0.0.7")]);
-    assert_eq!(next(&mut node.open(), "x", &ranges), Some(ip("10.0.0.7")));
-}
-
-#[test]
-fn what_others_change_is_seen() {
-    let node = Node::new();
-    let ranges = [range("10.0.0.1", "10.0.0.9")];
-    assert_eq!(next(&mut node.open(), "a", &ranges), Some(ip("10.0.0.1")));
-    for round in 0..50 {
-        fs::write(node.file("10.0.0.2"), format!("b{round}\r\neth0")).unwrap();
-        assert_eq!(node.open().held(&owner(&format!("b{round}"))).unwrap(), [ip("10.0.0.2")]);
-        fs::remove_file(node.file("10.0.0.2")).unwrap();
-        let gone = owner(&format!("b{round}"));
-        assert!(node.open().held(&gone).unwrap().is_empty());
-        assert!(node.open().release(&gone).unwrap().is_empty());
-    }
-    // Below the index's nose: the directory does not change with it.
-    fs::write(node.file("10.0.0.1"), "c\r\neth0").unwrap();
-    assert!(node.open().held(&owner("a")).unwrap().is_empty());
-    assert_eq!(node.open().held(&owner("c")).unwrap(), [ip("10.0.0.1")]);
-}
-
-#[test]
-fn a_damaged_index_is_replaced() {
-    let node = Node::new();
-    let ranges = [range("10.0.0.1", "10.0.3.254")];
-    for number in 0..40 {
-        next(&mut node.open(), &number.to_string(), &ranges).unwrap();
-    }
-    let sound = fs::read(node.index()).unwrap();
-    let mut damages =
-        vec![Vec::new(), b"garbage".to_vec(), sound[..sound.len() - 1].to_vec(), sound.repeat(2)];
-    for range in [0..128, 0..sound.len(), 128..sound.len()] {
-        for value in [0, 0xff] {
-            let mut damage = sound.clone();
-            damage[range.clone()].fill(value);
-            damages.push(damage);
-        }
-    }
-    let mut older = sound.clone();
-    older[7] = b'0';
-    damages.push(older);
-    let mut shifted = sound.clone();
-    shifted[128..].rotate_left(32);
-    damages.push(shifted);
-    for damage in damages {
-        fs::write(node.index(), &damage).unwrap();
-        for number in 0..40 {
-            let held = node.open().held(&owner(&number.to_string())).unwrap();
-            assert_eq!(held, [ip(&format!("10.0.0.{}", number + 1))]);
-        }
-        assert!(node.is_indexed());
-        // Back to what was sound once, and is out of date by now.
-        fs::write(node.index(), &sound).unwrap();
-        assert_eq!(node.open().held(&owner("3")).unwrap(), [ip("10.0.0.4")]);
-    }
-    fs::remove_file(node.index()).unwrap();
-    fs::create_dir(node.index()).unwrap();
-    assert_eq!(node.open().release(&owner("3")).unwrap(), [ip("10.0.0.4")]);
 }
 
 #[test]
@@ -395,36 +317,4 @@ fn what_does_not_exist_is_not_made() {
     fs::write(node.file("10.0.0.2"), "a\r\neth0").unwrap();
     let mut pool = Pool::open_existing(&node.location, WAIT).unwrap().unwrap();
     assert_eq!(pool.release(&owner("a")).unwrap(), [ip("10.0.0.2")]);
-}
-
-#[test]
-fn a_held_lock_is_waited_for_but_not_for_ever() {
-    let node = Node::new();
-    let pool = node.open();
-    let start = Instant::now();
-    let error = Pool::open(&node.location, Duration::from_millis(80)).err().unwrap();
-    assert!(matches!(error, LeaseError::Busy { .. }), "{error}");
-    assert!(start.elapsed() >= Duration::from_millis(80));
-    assert!(matches!(
-        Pool::open_existing(&node.location, Duration::ZERO).err(),
-        Some(LeaseError::Busy { .. })
-    ));
-    drop(pool);
-    node.open();
-}
-
-#[test]
-fn a_lock_that_was_removed_meanwhile_does_not_count() {
-    let node = Node::new();
-    let first = node.open();
-    std::thread::scope(|scope| {
-        let waiter = scope.spawn(|| node.open());
-        std::thread::sleep(Duration::from_millis(50));
-        fs::remove_dir_all(node.location.directory()).unwrap();
-        drop(first);
-        let mut second = waiter.join().unwrap();
-        assert!(Pool::open(&node.location, Duration::ZERO).is_err());
-        second.reserve(&owner("a"), ip("10.0.0.2"), 0, &mut silent()).unwrap();
-    });
-    assert!(node.file("10.0.0.2").exists());
 }

@@ -34,7 +34,7 @@ pub(crate) fn is_free(name: &str) -> bool {
 }
 
 /// The name of an import without its version.
-pub(super) fn without_version(import: &str) -> &str {
+pub(crate) fn unversioned(import: &str) -> &str {
     import.split_once('@').map_or(import, |(name, _)| name)
 }
 
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn versions_are_left_out() {
-        assert_eq!(without_version("weir:net/links@0.1.0"), "weir:net/links");
-        assert_eq!(without_version("weir:net/links"), "weir:net/links");
+        assert_eq!(unversioned("weir:net/links@0.1.0"), "weir:net/links");
+        assert_eq!(unversioned("weir:net/links"), "weir:net/links");
     }
 }

@@ -84,7 +84,7 @@ impl<'a> Operation<'a> {
     pub(super) fn needs(&self) -> Vec<(Key, Target<'a>)> {
         match *self {
             Self::Import(import) => {
-                vec![(Key::Interfaces, Target::Name(interface::without_version(import)))]
+                vec![(Key::Interfaces, Target::Name(interface::unversioned(import)))]
             }
             Self::Namespace(side) => vec![(Key::Namespaces, Target::Name(side.as_str()))],
             Self::CreateLink { kind, name } => {

@@ -37,7 +37,7 @@ fn check_interface(text: &str) -> Result<(), String> {
     if interface::KNOWN.iter().any(|known| pattern::matches(text, known)) {
         return Ok(());
     }
-    let name = interface::without_version(text);
+    let name = interface::unversioned(text);
     if name != text && interface::KNOWN.iter().any(|known| pattern::matches(name, known)) {
         return Err(format!("{text:?}: interfaces are named without their version: write \"{name}\""));
     }

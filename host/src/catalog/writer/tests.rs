@@ -1,3 +1,6 @@
+use std::fs::TryLockError;
+use std::thread;
+
 use super::*;
 use crate::catalog::tests::COMPONENT;
 use crate::catalog::{self, Origin};

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::Failure;
-use crate::catalog::{Description, Digest, Directory, unversioned};
+use crate::catalog::{Description, Digest, Directory};
+use crate::policy::unversioned;
 use crate::session::is_granted;
 
 /// A file of rules is no larger.

@@ -1,5 +1,5 @@
-//! The lock of a pool: `flock(2)` on `<data dir>/<network>/lock`, which the
-//! reference plugin takes too.
+//! Waiting for the lock of a file, `flock(2)`, which processes of others (the
+//! reference plugin) take too.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -9,7 +9,7 @@ use std::time::Instant;
 
 /// Waits for the exclusive lock of `file` until `deadline`. The lock lasts
 /// until the returned file is closed; none if the time is over.
-pub(super) fn acquire(file: File, deadline: Instant) -> io::Result<Option<File>> {
+pub(crate) fn acquire(file: File, deadline: Instant) -> io::Result<Option<File>> {
     match file.try_lock() {
         Ok(()) => return Ok(Some(file)),
         Err(TryLockError::Error(error)) => return Err(error),
@@ -24,7 +24,7 @@ pub(super) fn acquire(file: File, deadline: Instant) -> io::Result<Option<File>>
     // ends with the process, or closes the file, and with it frees the lock,
     // as soon as it gets it: then nobody receives.
     let (sender, receiver) = mpsc::channel();
-    thread::Builder::new().name("lease-lock".to_owned()).spawn(move || {
+    thread::Builder::new().name("lock".to_owned()).spawn(move || {
         let locked = loop {
             match file.lock() {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

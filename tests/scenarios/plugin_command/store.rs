@@ -1,0 +1,135 @@
+//! A store in which something is not as it should be.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+
+use anyhow::{Context, ensure};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+
+use super::shop::Shop;
+use crate::lab::{guest, require};
+
+pub(super) fn unsafe_store() -> anyhow::Result<()> {
+    let shop = Shop::new()?;
+    shop.add("fixed")?;
+    shop.address()?;
+    let state = shop.lab.path("weir");
+    let directories = ["components", "compiled", "records", "types"].map(|name| shop.store(name));
+    let read = [shop.only("compiled")?, shop.only("records")?, shop.only("types")?];
+    let root = state.join("plugins");
+    let used = [vec![state, root], directories[1..].to_vec(), read.to_vec()].concat();
+    let mut has_second_user = true;
+    for path in &used {
+        let name = path.file_name().context("it has no name")?.to_string_lossy().into_owned();
+        let mode = fs::metadata(path)?.permissions();
+        for bit in [0o020, 0o002] {
+            fs::set_permissions(path, Permissions::from_mode(mode.mode() & 0o7777 | bit))?;
+            shop.broken(&[&name, "others may write"])?;
+        }
+        fs::set_permissions(path, mode)?;
+        // In a user namespace there may be no other user.
+        match chown(path, Some(65534), None) {
+            Ok(()) => {
+                shop.broken(&[&name, "belongs to user 65534"])?;
+                chown(path, Some(0), None)?;
+            }
+            Err(error) if error.raw_os_error() == Some(nix::libc::EINVAL) => has_second_user = false,
+            Err(error) => return Err(error.into()),
+        }
+        shop.address().with_context(|| format!("{name} is as it was"))?;
+    }
+    for path in used.iter().skip(1) {
+        let aside = shop.lab.path("aside");
+        fs::rename(path, &aside)?;
+        symlink(&aside, path)?;
+        shop.broken(&["symbolic link"])?;
+        fs::remove_file(path)?;
+        fs::rename(&aside, path)?;
+        shop.address().with_context(|| format!("{} is as it was", path.display()))?;
+    }
+    // What is no file, where a file is expected.
+    for path in &read {
+        let aside = shop.lab.path("aside");
+        fs::rename(path, &aside)?;
+        mkfifo(path, Mode::from_bits_truncate(0o644))?;
+        shop.broken(&["cannot be trusted"])?;
+        fs::remove_file(path)?;
+        fs::rename(&aside, path)?;
+    }
+    // Nor is it written to.
+    fs::set_permissions(shop.store("types"), Permissions::from_mode(0o777))?;
+    shop.fail(&format!("add {} --type other", guest::component("fixed")?.display()), "others may write")?;
+    require(has_second_user, "there is no second user here, to whom files could belong")
+}
+
+pub(super) fn damaged() -> anyhow::Result<()> {
+    let shop = Shop::new()?;
+    shop.add("fixed")?;
+    let component = guest::component("fixed")?;
+    let mend = || shop.succeed(&format!("add {} --type fixed", component.display()));
+    let compiled = shop.only("compiled")?;
+    let whole = fs::read(&compiled)?;
+    let write = |bytes: &[u8]| fs::write(&compiled, bytes).map(|()| compiled.display().to_string());
+    let mut flips = Vec::new();
+    for place in [0, 20, whole.len() / 3, whole.len() / 2, whole.len() - 1] {
+        let mut bytes = whole.clone();
+        bytes[place] ^= 0x10;
+        flips.push(bytes);
+    }
+    let cases = [whole[..whole.len() / 2].to_vec(), Vec::new(), [&whole[..], b"x"].concat()];
+    for bytes in cases.into_iter().chain(flips) {
+        let name = write(&bytes)?;
+        shop.broken(&[&name, "not the code that weir compiled", "plugin add"])?;
+        let text = mend()?;
+        ensure!(text.contains("again"), "adding it again says {text}");
+        ensure!(fs::read(&compiled)? == whole, "the code was compiled to something else");
+        shop.address()?;
+    }
+    for path in [compiled.clone(), shop.only("records")?] {
+        fs::remove_file(&path)?;
+        shop.broken(&["plugin add"])?;
+        mend()?;
+        shop.address()?;
+    }
+    let record = shop.only("records")?;
+    for text in ["", "{}", "[1", "{\"digest\": \"sha256:0\"}"] {
+        fs::write(&record, text)?;
+        shop.broken(&["damaged", "plugin add"])?;
+        mend()?;
+        shop.address()?;
+    }
+    fs::write(shop.only("types")?, "sha256:../../x")?;
+    shop.broken(&["damaged"])?;
+    mend()?;
+    shop.address()?;
+    // It is noticed when the component itself is not what it was.
+    fs::write(shop.only("components")?, b"x")?;
+    shop.address()?;
+    mend()?;
+    ensure!(fs::read(shop.only("components")?)? == fs::read(&component)?, "it was not mended");
+    ensure!(shop.everything().len() == 4, "the store holds {:?}", shop.everything());
+    Ok(())
+}
+
+pub(super) fn outdated() -> anyhow::Result<()> {
+    let shop = Shop::new()?;
+    let digest = shop.add("fixed")?;
+    // As another weir leaves it.
+    let compiled = shop.only("compiled")?;
+    let name = compiled.file_stem().context("it has no name")?.to_string_lossy().into_owned();
+    let engine = name.split_once('-').context("its name names no engine")?.1.to_owned();
+    let record = shop.only("records")?;
+    let text = fs::read_to_string(&record)?;
+    fs::write(&record, text.replace(&engine, "0123456789abcdef"))?;
+    fs::rename(&compiled, shop.store("compiled").join(format!("{}-0123456789abcdef.cwasm", &digest[7..])))?;
+    shop.broken(&["another version of weir", "weir plugin refresh"])?;
+    let text = shop.succeed("refresh")?;
+    ensure!(text.contains("compiled 1"), "refresh says {text}");
+    ensure!(shop.only("compiled")? == compiled, "compiled are {:?}", shop.only("compiled")?);
+    shop.address()?;
+    let text = shop.succeed("refresh")?;
+    ensure!(text.contains("already"), "refresh says {text}");
+    ensure!(shop.list()?.len() == 1, "installed are {:?}", shop.list()?);
+    Ok(())
+}
