@@ -21,6 +21,7 @@ pub(super) fn tests() -> Vec<Test> {
         Test::new("removal: DEL works when the configuration has become invalid", with_a_bad_configuration),
         Test::new("removal: DEL works when the bridge was deleted", without_the_bridge),
         Test::new("removal: DEL works when somebody flushed the packet filter", without_the_packet_filter),
+        Test::new("removal: DEL leaves a link alone that only has the name of the old one", of_a_namesake),
         Test::new("removal: DEL of what was never added changes nothing", of_nothing),
         Test::new("removal: DELs of one container at the same time all succeed", at_the_same_time),
     ];
@@ -104,6 +105,19 @@ fn without_the_bridge() -> anyhow::Result<()> {
     scene.lab.on_node("ip link delete cni0")?;
     scene.del(0)?;
     scene.expect(&before, Allowed::Shared)
+}
+
+fn of_a_namesake() -> anyhow::Result<()> {
+    let (scene, _, result) = attached(&BRIDGE, Handle::BindMount)?;
+    let interfaces = result["interfaces"].as_array().context("the result lists interfaces")?;
+    let mut names = interfaces.iter().filter_map(|interface| interface["name"].as_str());
+    let port = names.find(|name| name.starts_with("veth")).context("the result lists a veth")?;
+    scene.lab.on_node(&format!("ip link delete {port}"))?;
+    scene.lab.on_node(&format!("ip link add {port} type veth peer name other"))?;
+    scene.del(0)?;
+    scene.lab.on_node(&format!("ip link show {port}")).context("DEL took the namesake away")?;
+    ensure!(scene.journals().is_empty(), "left are {:?}", scene.journals());
+    Ok(())
 }
 
 fn without_the_packet_filter() -> anyhow::Result<()> {
