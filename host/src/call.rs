@@ -373,6 +373,7 @@ impl Call {
                 std::thread::sleep(self.remaining() + Duration::from_millis(10));
                 Ok(())
             }
+            FaultKind::Panic => panic!("fault that was asked for"),
         }
     }
 }

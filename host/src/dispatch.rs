@@ -1,5 +1,6 @@
 //! The path of a call: find the component, run it, keep or undo what it did.
 
+use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -191,7 +192,19 @@ fn select(request: &Request) -> Result<(Plugin, Role), Failure> {
 type Selected = Result<(Plugin, Role), Failure>;
 
 /// Runs the component for the call's command.
+///
+/// A fault of weir itself is a failure like any other here: what was done
+/// before it has to be taken back and recorded.
 fn run(call: &Rc<Call>, selected: Selected) -> Result<Option<CniResult>, Failure> {
+    panic::catch_unwind(AssertUnwindSafe(|| run_plugin(call, selected))).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let cause = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("an unknown fault");
+        Err(Failure::new(code::INTERNAL, format!("weir itself failed: {cause}"))
+            .details("please report this, with what weir wrote to standard error"))
+    })
+}
+
+fn run_plugin(call: &Rc<Call>, selected: Selected) -> Result<Option<CniResult>, Failure> {
     let (plugin, role) = selected?;
     let command = call.request.environment.command;
     let (engine, _deadline) = start_engine(call)?;

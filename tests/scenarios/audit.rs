@@ -85,8 +85,12 @@ fn records() -> anyhow::Result<()> {
 }
 
 fn rolled_back() -> anyhow::Result<()> {
+    ["trap-after:8", "panic-after:8"].into_iter().try_for_each(|fault| roll_back(fault).context(fault))
+}
+
+fn roll_back(fault: &str) -> anyhow::Result<()> {
     let scene = Scene::new(&RICH, 1)?;
-    let call = scene.call("ADD", 0).variable("WEIR_FAULT", "trap-after:8");
+    let call = scene.call("ADD", 0).variable("WEIR_FAULT", fault);
     scene.lab.run(&call)?.failure()?;
     let entries = entries(&scene)?;
     let operations = operations(&entries, "ADD");

@@ -1,5 +1,6 @@
 //! `weir plugin`: the store of installed components.
 
+mod costly;
 mod shop;
 mod store;
 mod trust;
@@ -26,6 +27,7 @@ pub(super) fn tests() -> Vec<Test> {
         Test::new("plugin: an installed IPAM plugin serves a bridge network", serves),
         Test::new("plugin: two versions switch while calls run", switch),
         Test::new("plugin: what is no plugin for this weir is refused, and nothing is left", refused),
+        Test::new("plugin: what costs the compiler too much is refused", costly::too_costly),
         Test::new("plugin: an unsafe store is not used", store::unsafe_store),
         Test::new("plugin: a damaged store is not used, and mended by adding again", store::damaged),
         Test::new("plugin: code of another weir is not used, and refreshed", store::outdated),

@@ -14,9 +14,10 @@ const LIMIT: u32 = 80;
 
 const MOMENTS: [&str; 2] = ["before", "after"];
 
-/// `code::TRAPPED` and `code::DEADLINE` of weir.
+/// `code::TRAPPED`, `code::DEADLINE` and `code::INTERNAL` of weir.
 const TRAPPED: u64 = 101;
 const DEADLINE: u64 = 102;
+const INTERNAL: u64 = 999;
 
 /// The time of a call that is going to exceed it, in seconds.
 const SHORT_TIME: &str = "0.6";
@@ -29,15 +30,18 @@ pub(super) fn tests() -> Vec<Test> {
     let mut tests = vec![
         Test::new("rollback: an ADD whose journal has no place changes nothing", no_journal),
         Test::new("rollback: an ADD whose journal does not fit on the disk changes nothing", full_disk),
+        Test::new("rollback: a fault of weir itself at any change leaves nothing", || {
+            fail_everywhere(&RICH, "panic", false, INTERNAL)
+        }),
     ];
     for network in &NETWORKS {
         let name = network.name;
         tests.push(Test::new(format!("rollback: a trap at any change leaves nothing of {name}"), || {
-            trap_everywhere(network, false)
+            fail_everywhere(network, "trap", false, TRAPPED)
         }));
         tests.push(Test::new(
             format!("rollback: a trap at any change leaves a neighbour alone on {name}"),
-            || trap_everywhere(network, true),
+            || fail_everywhere(network, "trap", true, TRAPPED),
         ));
         tests.push(Test::new(format!("rollback: a deadline in mid-ADD leaves nothing of {name}"), || {
             stall(network)
@@ -50,13 +54,18 @@ pub(super) fn tests() -> Vec<Test> {
     tests
 }
 
-/// Lets ADD trap at each of its changes. With a neighbour everything that
+/// Lets ADD fail at each of its changes. With a neighbour everything that
 /// attachments share is there already, and must not be touched either.
-fn trap_everywhere(network: &'static Network, has_neighbor: bool) -> anyhow::Result<()> {
+fn fail_everywhere(
+    network: &'static Network,
+    kind: &str,
+    has_neighbor: bool,
+    code: u64,
+) -> anyhow::Result<()> {
     for change in 1..LIMIT {
         for moment in MOMENTS {
-            let fault = format!("trap-{moment}:{change}");
-            if !disturb(network, &fault, has_neighbor, TRAPPED).context(fault)? {
+            let fault = format!("{kind}-{moment}:{change}");
+            if !disturb(network, &fault, has_neighbor, code).context(fault)? {
                 ensure!(change > 1, "ADD makes no changes");
                 return Ok(());
             }

@@ -20,6 +20,8 @@ pub(crate) enum FaultKind {
     Kill,
     /// The change takes longer than the call may.
     Stall,
+    /// The host itself fails.
+    Panic,
 }
 
 /// On which side of the change.
@@ -34,7 +36,9 @@ pub(crate) enum Moment {
 impl Fault {
     pub(super) fn parse(text: &str) -> Result<Self, Failure> {
         let refuse = || {
-            Failure::environment(format!("WEIR_FAULT={text:?}: expected (trap|kill|stall)-(before|after):N"))
+            Failure::environment(format!(
+                "WEIR_FAULT={text:?}: expected (trap|kill|stall|panic)-(before|after):N"
+            ))
         };
         let (what, change) = text.split_once(':').ok_or_else(refuse)?;
         let (kind, moment) = what.split_once('-').ok_or_else(refuse)?;
@@ -43,6 +47,7 @@ impl Fault {
                 "trap" => FaultKind::Trap,
                 "kill" => FaultKind::Kill,
                 "stall" => FaultKind::Stall,
+                "panic" => FaultKind::Panic,
                 _ => return Err(refuse()),
             },
             moment: match moment {
