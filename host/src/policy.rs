@@ -41,6 +41,7 @@ pub use permit::Permit;
 pub use refusal::Refusal;
 pub(crate) use rule::{Effect, Key};
 pub use settings::{Limits, Signing};
+pub(crate) use value::LINK_KINDS;
 
 use crate::audit::AuditSettings;
 

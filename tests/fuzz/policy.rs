@@ -37,7 +37,7 @@ fn subjects() -> [Subject<'static>; 3] {
     [subject, Subject { plugin: "acme", is_bundled: false, ..subject }, Subject { tenant: Some("t"), ..subject }]
 }
 
-fn operations() -> [Operation<'static>; 9] {
+fn operations() -> [Operation<'static>; 12] {
     let prefix = "::ffff:10.1.2.3/128".parse().expect("it is a prefix");
     [
         Operation::Import("weir:net/links@0.1.0"),
@@ -45,6 +45,9 @@ fn operations() -> [Operation<'static>; 9] {
         Operation::CreateLink { kind: "veth", name: "veth0" },
         Operation::CreateLink { kind: "bridge", name: "br-a" },
         Operation::Bridge("br-a"),
+        Operation::Parent("eth1"),
+        Operation::PutOn { kind: "macvlan", parent: None },
+        Operation::Passthru("eth1"),
         Operation::Address(prefix),
         Operation::Route(prefix),
         Operation::Sysctl("accept_ra"),

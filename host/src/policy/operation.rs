@@ -52,6 +52,18 @@ pub enum Operation<'a> {
     },
     /// Make, use or configure a bridge.
     Bridge(&'a str),
+    /// See a link that others may be put on.
+    Parent(&'a str),
+    /// Put a link on another one.
+    PutOn {
+        /// The kind of the link that is put.
+        kind: &'a str,
+        /// The name of the link below; none if any may turn out to be it.
+        parent: Option<&'a str>,
+    },
+    /// Put a link on another one that takes all that arrives there, and makes
+    /// it promiscuous.
+    Passthru(&'a str),
     /// Lease, report, configure or masquerade an address, or all of a prefix.
     Address(IpNet),
     /// Add a route to a destination.
@@ -66,6 +78,8 @@ pub enum Operation<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Target<'a> {
     Name(&'a str),
+    /// Every name that there can be.
+    AnyName,
     /// In its one spelling.
     Prefix(IpNet),
 }
@@ -74,6 +88,7 @@ impl fmt::Display for Target<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Name(name) => f.write_str(name),
+            Self::AnyName => f.write_str("*"),
             Self::Prefix(prefix) => write!(f, "{prefix}"),
         }
     }
@@ -92,6 +107,15 @@ impl<'a> Operation<'a> {
                 vec![(Key::LinkKinds, Target::Name(kind)), (names, Target::Name(name))]
             }
             Self::Bridge(name) => vec![(Key::Bridges, Target::Name(name))],
+            Self::Parent(name) => vec![(Key::Parents, Target::Name(name))],
+            Self::PutOn { kind, parent } => {
+                let parent = parent.map_or(Target::AnyName, Target::Name);
+                vec![(Key::LinkKinds, Target::Name(kind)), (Key::Parents, parent)]
+            }
+            Self::Passthru(name) => {
+                let kind = (Key::LinkKinds, Target::Name("macvlan"));
+                vec![kind, (Key::Links, Target::Name(name)), (Key::Parents, Target::Name(name))]
+            }
             Self::Address(wanted) => vec![(Key::Addresses, Target::Prefix(prefix::canonical(wanted)))],
             Self::Route(wanted) => vec![(Key::Routes, Target::Prefix(prefix::canonical(wanted)))],
             Self::Sysctl(name) => vec![(Key::Sysctls, Target::Name(name))],
@@ -102,9 +126,17 @@ impl<'a> Operation<'a> {
     /// What a deny rule may name, any of it.
     pub(super) fn exposes(&self) -> Vec<(Key, Target<'a>)> {
         let mut exposed = self.needs();
-        if let Self::CreateLink { kind: "bridge", name } = *self {
+        match *self {
             // A bridge's name is a link's name too.
-            exposed.push((Key::Links, Target::Name(name)));
+            Self::CreateLink { kind: "bridge", name } => exposed.push((Key::Links, Target::Name(name))),
+            // Who may not touch a link may not put anything on it either.
+            Self::Parent(name) | Self::PutOn { parent: Some(name), .. } | Self::Passthru(name) => {
+                exposed.extend([Key::Links, Key::Bridges].map(|key| (key, Target::Name(name))));
+            }
+            Self::PutOn { parent: None, .. } => {
+                exposed.extend([Key::Links, Key::Bridges].map(|key| (key, Target::AnyName)));
+            }
+            _ => {}
         }
         exposed
     }
@@ -118,6 +150,14 @@ impl fmt::Display for Operation<'_> {
             Self::Namespace(Side::Container) => f.write_str("work in the container's namespace"),
             Self::CreateLink { kind, name } => write!(f, "create the link {name:?} of kind {kind:?}"),
             Self::Bridge(name) => write!(f, "use the bridge {name:?}"),
+            Self::Parent(name) => write!(f, "use the link {name:?} as a parent of others"),
+            Self::PutOn { kind, parent: Some(name) } => {
+                write!(f, "put a link of kind {kind:?} on the link {name:?}")
+            }
+            Self::PutOn { kind, parent: None } => {
+                write!(f, "make a link of kind {kind:?} that may use every link of the node")
+            }
+            Self::Passthru(name) => write!(f, "take over the link {name:?} with a macvlan in mode passthru"),
             Self::Address(prefix) => write!(f, "use {prefix} as address"),
             Self::Route(prefix) => write!(f, "add a route to {prefix}"),
             Self::Sysctl(name) => write!(f, "set the link setting {name:?}"),

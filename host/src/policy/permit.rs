@@ -55,7 +55,7 @@ impl Grant {
             (Some(bound), _) => bound.values.cover(target),
             (None, _) if is_bundled => true,
             (None, Target::Name(name)) => key == Key::Namespaces && *name == "container",
-            (None, Target::Prefix(_)) => false,
+            (None, Target::AnyName | Target::Prefix(_)) => false,
         }
     }
 
@@ -209,6 +209,11 @@ impl Permit {
     /// The limits of a call: the lowest of the rules that match.
     pub fn limits(&self) -> Limits {
         self.allow.iter().fold(Limits::default(), |limits, grant| limits.lowest(grant.body.limits))
+    }
+
+    /// Whether an allow rule has a key.
+    pub(crate) fn names(&self, key: Key) -> bool {
+        self.allow.iter().any(|grant| grant.body.bound(key).is_some())
     }
 
     /// Whether no rule has anything to say, so that checks may be left out.

@@ -138,9 +138,11 @@ impl Advice {
     /// What is needed under each key, but for what no pattern can say.
     fn keys(needs: &[(Key, Target<'_>)]) -> impl Iterator<Item = (Key, Vec<String>)> {
         Key::ALL.into_iter().filter_map(|key| {
-            let needed =
-                needs.iter().filter(|(other, _)| *other == key).map(|(_, target)| target.to_string());
-            let values: Vec<String> = needed.filter(|value| pattern::is_literal(value)).collect();
+            let needed = needs.iter().filter(|(other, _)| *other == key).map(|(_, target)| target);
+            let is_sayable = |target: &&Target<'_>| {
+                **target == Target::AnyName || pattern::is_literal(&target.to_string())
+            };
+            let values: Vec<String> = needed.filter(is_sayable).map(Target::to_string).collect();
             (!values.is_empty()).then_some((key, values))
         })
     }

@@ -34,6 +34,7 @@ pub(crate) enum Key {
     Links,
     LinkKinds,
     Bridges,
+    Parents,
     Addresses,
     Routes,
     Sysctls,
@@ -41,12 +42,13 @@ pub(crate) enum Key {
 }
 
 impl Key {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Interfaces,
         Self::Namespaces,
         Self::Links,
         Self::LinkKinds,
         Self::Bridges,
+        Self::Parents,
         Self::Addresses,
         Self::Routes,
         Self::Sysctls,
@@ -61,6 +63,7 @@ impl Key {
             Self::Links => "links",
             Self::LinkKinds => "link-kinds",
             Self::Bridges => "bridges",
+            Self::Parents => "parents",
             Self::Addresses => "addresses",
             Self::Routes => "routes",
             Self::Sysctls => "sysctls",
@@ -70,7 +73,10 @@ impl Key {
 
     /// Whether it is about the node's namespace only.
     pub(super) fn is_about_host(self) -> bool {
-        matches!(self, Self::Links | Self::LinkKinds | Self::Bridges | Self::Routes | Self::Sysctls)
+        matches!(
+            self,
+            Self::Links | Self::LinkKinds | Self::Bridges | Self::Parents | Self::Routes | Self::Sysctls
+        )
     }
 }
 
@@ -92,6 +98,9 @@ impl Values {
     pub(super) fn cover(&self, target: &Target<'_>) -> bool {
         match (self, target) {
             (Self::Names(patterns), Target::Name(name)) => pattern::any_matches(patterns.as_text(), name),
+            (Self::Names(patterns), Target::AnyName) => {
+                patterns.iter().any(|pattern| pattern::covers(pattern, "*"))
+            }
             (Self::Prefixes(prefixes), Target::Prefix(wanted)) => {
                 prefixes.iter().any(|listed| prefix::covers(listed, wanted))
             }
@@ -105,6 +114,7 @@ impl Values {
             (Self::Prefixes(prefixes), Target::Prefix(wanted)) => {
                 prefixes.iter().any(|listed| prefix::overlaps(listed, wanted))
             }
+            (Self::Names(patterns), Target::AnyName) => patterns.iter().next().is_some(),
             _ => self.cover(target),
         }
     }

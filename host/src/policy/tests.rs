@@ -52,6 +52,13 @@ fn each() -> Vec<(Operation<'static>, &'static str)> {
             "link-kinds = \"bridge\"\nbridges = \"br-a\"",
         ),
         (Operation::Bridge("br-a"), "bridges = [\"br-?\"]"),
+        (Operation::Parent("eth1"), "parents = \"eth1\""),
+        (
+            Operation::PutOn { kind: "macvlan", parent: Some("eth1") },
+            "link-kinds = \"macvlan\"\nparents = \"eth?\"",
+        ),
+        (Operation::PutOn { kind: "vxlan", parent: None }, "link-kinds = \"vxlan\"\nparents = \"*\""),
+        (Operation::Passthru("eth1"), "link-kinds = \"macvlan\"\nlinks = \"eth1\"\nparents = \"eth1\""),
         (address("10.1.2.3/32"), "addresses = \"10.1.0.0/16\""),
         (route("10.1.2.0/24"), "routes = [\"10.1.0.0/16\"]"),
         (Operation::Sysctl("accept_ra"), "sysctls = \"accept_ra\""),
@@ -256,6 +263,51 @@ fn one_rule_has_to_cover_all_of_a_link() {
     ] {
         assert_eq!(permit.check(&Operation::CreateLink { kind, name }).is_ok(), is_allowed, "{kind} {name}");
     }
+}
+
+#[test]
+fn a_parent_bounds_what_is_put_on_it() {
+    let put_on = |kind, parent| Operation::PutOn { kind, parent };
+    let rules = "[[allow]]\nlink-kinds = \"macvlan\"\nparents = \"eth*\"\nlinks = \"eth3\"\n
+                 [[allow]]\nlink-kinds = \"vxlan\"\nparents = \"up0\"\n
+                 [[allow]]\nlink-kinds = \"vxlan\"\nparents = \"?\"\n";
+    let denied = ["parents = \"eth9\"", "links = \"eth8\"", "bridges = \"eth7\""];
+    let denied = denied.map(|key| format!("[[deny]]\n{key}\n"));
+    let permit = policy(&format!("{rules}{}", denied.concat())).permit(&FOREIGN);
+    for (operation, is_allowed) in [
+        (put_on("macvlan", Some("eth1")), true),
+        (put_on("vxlan", Some("up0")), true),
+        // Each of both by another rule.
+        (put_on("macvlan", Some("up0")), false),
+        (put_on("vxlan", Some("eth1")), false),
+        // Who may not have the link may not be put on it either.
+        (put_on("macvlan", Some("eth9")), false),
+        (put_on("macvlan", Some("eth8")), false),
+        (put_on("macvlan", Some("eth7")), false),
+        (Operation::Parent("eth1"), true),
+        (Operation::Parent("eth8"), false),
+        (Operation::Parent("eth9"), false),
+        (Operation::Passthru("eth3"), true),
+        (Operation::Passthru("eth1"), false),
+        (Operation::Passthru("up0"), false),
+        // Some names are not all.
+        (put_on("vxlan", None), false),
+        // Being a parent is nothing else.
+        (Operation::CreateLink { kind: "macvlan", name: "eth1" }, false),
+        (Operation::Bridge("eth1"), false),
+    ] {
+        assert_eq!(permit.check(&operation).is_ok(), is_allowed, "{operation}");
+    }
+    let all = "[[allow]]\nlink-kinds = \"vxlan\"\nparents = \"*\"\n";
+    let any = put_on("vxlan", None);
+    assert_eq!(policy(all).permit(&FOREIGN).check(&any), Ok(()));
+    // It may turn out to be the one that is denied.
+    for deny in &denied {
+        assert!(policy(&format!("{all}{deny}")).permit(&FOREIGN).check(&any).is_err(), "{deny}");
+    }
+    let hint = policy(rules).permit(&FOREIGN).check(&any).unwrap_err().hint();
+    assert!(hint.contains("parents = [\"up0\", \"*\"]"), "{hint}");
+    assert!(permit.names(Key::Parents) && !permit.names(Key::Routes));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::pattern::{self, Alphabet};
 use super::rule::Key;
 
 /// Kinds of links that plugins can create on the node.
-const LINK_KINDS: [&str; 2] = ["bridge", "veth"];
+pub(crate) const LINK_KINDS: [&str; 4] = ["bridge", "macvlan", "veth", "vxlan"];
 
 /// Namespaces, as in [`Side`](super::Side).
 const NAMESPACES: [&str; 2] = ["container", "host"];
@@ -24,7 +24,7 @@ pub(super) fn check_name(key: Key, text: &str) -> Result<(), String> {
         Key::Interfaces => check_interface(text),
         Key::Namespaces => one_of(&NAMESPACES, "namespace"),
         Key::LinkKinds => one_of(&LINK_KINDS, "kind of links that plugins create on the node"),
-        Key::Links | Key::Bridges => pattern::check(text, Alphabet::Link),
+        Key::Links | Key::Bridges | Key::Parents => pattern::check(text, Alphabet::Link),
         Key::Sysctls => pattern::check(text, Alphabet::Setting),
         Key::Delegates => pattern::check(text, Alphabet::File),
         // Prefixes are read elsewhere.
@@ -133,7 +133,7 @@ mod tests {
         assert!(
             check_name(Key::Interfaces, "weir:net/links@0.1.0").unwrap_err().contains("\"weir:net/links\"")
         );
-        assert!(check_name(Key::LinkKinds, "macvlan").unwrap_err().contains("bridge, veth"));
+        assert!(check_name(Key::LinkKinds, "ipvlan").unwrap_err().contains("bridge, macvlan, veth, vxlan"));
     }
 
     #[test]

@@ -26,12 +26,17 @@ pub(super) fn operation(text: &str) -> Result<Operation<'_>> {
             Operation::CreateLink { kind, name }
         }
         "bridge" => Operation::Bridge(object),
+        "parent" => match object.split_once(':') {
+            Some(("passthru", name)) => Operation::Passthru(name),
+            Some((kind, name)) => Operation::PutOn { kind, parent: Some(name).filter(|name| *name != "*") },
+            None => Operation::Parent(object),
+        },
         "address" => Operation::Address(prefix(text, object)?),
         "route" => Operation::Route(prefix(text, object)?),
         "sysctl" => Operation::Sysctl(object),
         "delegate" => Operation::Delegate(object),
         _ => bail!(
-            "operation {text:?}: expected one of import, namespace, create-link, bridge, address, route, sysctl, delegate"
+            "operation {text:?}: expected one of import, namespace, create-link, bridge, parent, address, route, sysctl, delegate"
         ),
     })
 }
@@ -54,6 +59,11 @@ mod tests {
             operation("create-link:veth:veth0").unwrap(),
             Operation::CreateLink { kind: "veth", name: "veth0" }
         );
+        assert_eq!(operation("parent:eth1").unwrap(), Operation::Parent("eth1"));
+        let put_on = |kind, parent| Operation::PutOn { kind, parent };
+        assert_eq!(operation("parent:macvlan:eth1").unwrap(), put_on("macvlan", Some("eth1")));
+        assert_eq!(operation("parent:vxlan:*").unwrap(), put_on("vxlan", None));
+        assert_eq!(operation("parent:passthru:eth1").unwrap(), Operation::Passthru("eth1"));
         assert_eq!(operation("address:fd00::1").unwrap(), Operation::Address("fd00::1/128".parse().unwrap()));
         assert_eq!(operation("route:0.0.0.0/0").unwrap(), Operation::Route("0.0.0.0/0".parse().unwrap()));
         assert_eq!(operation("namespace:host").unwrap(), Operation::Namespace(Side::Host));

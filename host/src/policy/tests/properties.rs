@@ -30,12 +30,13 @@ const PREFIXES: [&str; 8] = [
     "::ffff:10.1.2.0/120",
 ];
 
-const KEYS: [(&str, &[&str]); 9] = [
+const KEYS: [(&str, &[&str]); 10] = [
     ("interfaces", &["weir:net/links", "weir:net/*", "weir:host/log", "*"]),
     ("namespaces", &["container", "host"]),
     ("links", &NAMES),
-    ("link-kinds", &["veth", "bridge"]),
+    ("link-kinds", &["veth", "bridge", "macvlan"]),
     ("bridges", &NAMES),
+    ("parents", &NAMES),
     ("addresses", &PREFIXES),
     ("routes", &PREFIXES),
     ("sysctls", &NAMES),
@@ -124,8 +125,11 @@ fn operations() -> Vec<Operation<'static>> {
     );
     for name in ["a", "b", "ab", "c", "*", "?"] {
         operations.extend([Operation::Bridge(name), Operation::Sysctl(name), Operation::Delegate(name)]);
+        operations.extend([Operation::Parent(name), Operation::Passthru(name)]);
+        operations.extend(["macvlan", "vxlan"].map(|kind| Operation::PutOn { kind, parent: Some(name) }));
         operations.extend(["veth", "bridge", "vxlan"].map(|kind| Operation::CreateLink { kind, name }));
     }
+    operations.push(Operation::PutOn { kind: "macvlan", parent: None });
     for prefix in [
         "10.1.2.3/32",
         "10.1.2.3/24",
@@ -239,7 +243,7 @@ proptest! {
     }
 
     #[test]
-    fn a_value_more_in_a_deny_rule_never_allows_more(wide in rules(), deny in rule(false), key in 0..9_usize, pick in any::<Index>()) {
+    fn a_value_more_in_a_deny_rule_never_allows_more(wide in rules(), deny in rule(false), key in 0..10_usize, pick in any::<Index>()) {
         let mut wide = wide;
         // A rule without keys denies everything already.
         prop_assume!(deny.keys.iter().any(Option::is_some));
@@ -252,7 +256,7 @@ proptest! {
     }
 
     #[test]
-    fn a_narrower_bound_never_allows_more(wide in rules(), rule in any::<Index>(), key in 0..9_usize, pick in any::<Index>(), how in any::<Index>()) {
+    fn a_narrower_bound_never_allows_more(wide in rules(), rule in any::<Index>(), key in 0..10_usize, pick in any::<Index>(), how in any::<Index>()) {
         let allow = wide.positions(true);
         prop_assume!(!allow.is_empty());
         let mut narrow = wide.clone();
