@@ -9,6 +9,7 @@ mod guards;
 mod ipam;
 pub(crate) mod leases;
 pub(crate) mod links;
+mod macvlan;
 mod masquerade;
 pub(crate) mod namespaces;
 mod permission;
@@ -16,6 +17,7 @@ pub(crate) mod request;
 mod routes;
 mod sysctls;
 mod values;
+mod vxlan;
 
 pub(crate) use request::{AttachmentHandle, NetworkHandle};
 pub(crate) use values::{cni_result, failure, ipam_result};

@@ -7,9 +7,12 @@ mod address;
 mod connection;
 mod imagined;
 mod link;
+mod macvlan;
+mod namespace;
 mod route;
 mod sysctl;
 mod vlan;
+mod vxlan;
 
 use std::fs::File;
 use std::sync::Arc;
@@ -23,8 +26,10 @@ use connection::{Connection, Interruption};
 use imagined::Imagined;
 pub(crate) use imagined::World;
 pub(crate) use link::{BridgeSpec, LinkState, OperState, PortFlags, VethEnd};
+pub(crate) use macvlan::{MacvlanMode, MacvlanSpec};
 pub(crate) use route::RouteSpec;
 pub(crate) use vlan::VlanRange;
+pub(crate) use vxlan::VxlanSpec;
 
 use crate::netns::{Doors, NetnsFile};
 

@@ -16,6 +16,9 @@ use crate::wit::weir::net::types::{self, KernelError, MacAddress, NetError};
 /// There are as many VLANs (IEEE 802.1Q).
 const VLAN_LIMIT: usize = 4094;
 
+/// What ports of bridges are, and a macvlan's parent with it.
+const PROMISCUOUS: &str = "its parent would receive every frame too";
+
 /// A link in the hands of a plugin.
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
 pub struct LinkHandle {
@@ -30,10 +33,9 @@ pub struct LinkHandle {
 
 impl LinkHandle {
     /// The way back of a change to the link. What this attachment made goes
-    /// away whole; bridges of the node are shared by attachments and keep what
-    /// they were given.
+    /// away whole; what attachments share keeps what it was given.
     pub(super) fn inverse(&self, inverse: impl FnOnce(Side, String) -> Inverse) -> Option<Inverse> {
-        let is_shared = self.side == Side::Host && self.is_bridge();
+        let is_shared = self.side == Side::Host && self.is_shared();
         (!self.is_own && !is_shared).then(|| inverse(self.side, self.found.name.clone()))
     }
 
@@ -49,6 +51,11 @@ impl LinkHandle {
 
     pub(super) fn is_bridge(&self) -> bool {
         self.found.kind.as_deref() == Some("bridge")
+    }
+
+    /// Whether attachments share such links of the node.
+    pub(super) fn is_shared(&self) -> bool {
+        self.found.kind.as_deref().is_some_and(|kind| ["bridge", "vxlan"].contains(&kind))
     }
 }
 
@@ -110,7 +117,7 @@ impl links::HostLink for Session {
 
     fn set_up(&mut self, link: Resource<LinkHandle>, up: bool) -> Served<Result<(), NetError>> {
         let permitted =
-            if up { self.own_or_bridge(&link, "set-up")? } else { self.own_only(&link, "set-down")? };
+            if up { self.own_or_shared(&link, "set-up")? } else { self.own_only(&link, "set-down")? };
         if let Err(denied) = permitted {
             return Ok(Err(denied));
         }
@@ -142,11 +149,16 @@ impl links::HostLink for Session {
     fn set_mac(&mut self, link: Resource<LinkHandle>, mac: MacAddress) -> Served<Result<(), NetError>> {
         // Given its own address once more, a bridge keeps it.
         let denied = if self.link_of(&link)?.found.mac == Some(mac_bytes(mac)) {
-            self.own_or_bridge(&link, "set-mac")?
+            self.own_or_shared(&link, "set-mac")?
         } else {
             self.own_only(&link, "set-mac")?
         };
         if let Err(denied) = denied {
+            return Ok(Err(denied));
+        }
+        if self.link_of(&link)?.found.is_passthru
+            && let Err(denied) = self.spare_parent(&link, "set-mac", "its address is its parent's")?
+        {
             return Ok(Err(denied));
         }
         self.expect_mac(&link, mac_bytes(mac))?;
@@ -163,8 +175,11 @@ impl links::HostLink for Session {
     }
 
     fn set_promiscuous(&mut self, link: Resource<LinkHandle>, on: bool) -> Served<Result<(), NetError>> {
-        let denied = self.own_or_bridge(&link, "set-promiscuous")?;
+        let denied = self.own_or_shared(&link, "set-promiscuous")?;
         if let Err(denied) = denied {
+            return Ok(Err(denied));
+        }
+        if let Err(denied) = self.spare_parent(&link, "set-promiscuous", PROMISCUOUS)? {
             return Ok(Err(denied));
         }
         self.change_link(
@@ -195,6 +210,9 @@ impl links::HostLink for Session {
         if let Err(denied) = self.permit_bridge(&bridge, "attach-to")? {
             return Ok(Err(denied));
         }
+        if let Err(denied) = self.spare_parent(&link, "attach-to", PROMISCUOUS)? {
+            return Ok(Err(denied));
+        }
         self.change_own(&link, "attach-to", &what, |netns, index| netns.set_controller(index, to))
     }
 
@@ -207,7 +225,7 @@ impl links::HostLink for Session {
     }
 
     fn set_vlan_filtering(&mut self, link: Resource<LinkHandle>, on: bool) -> Served<Result<(), NetError>> {
-        let denied = self.own_or_bridge(&link, "set-vlan-filtering")?;
+        let denied = self.own_or_shared(&link, "set-vlan-filtering")?;
         if let Err(denied) = denied {
             return Ok(Err(denied));
         }
@@ -277,15 +295,15 @@ impl links::HostLink for Session {
         if let Err(denied) = self.own_only(&link, "remove")? {
             return Ok(Err(denied));
         }
-        let (side, name) = {
+        let (side, name, is_pair) = {
             let link = self.link_of(&link)?;
-            (link.side, link.name().to_owned())
+            (link.side, link.name().to_owned(), link.found.kind.as_deref() == Some("veth"))
         };
         let removed = self.change_own(&link, "remove", "", |netns, index| netns.remove_link(index))?;
         if removed.is_ok() {
             self.call.settle(|inverse| match inverse {
                 // Deleting one end of the pair has deleted the other.
-                Inverse::DeleteLink { kind, .. } if kind == "veth" && side == Side::Container => true,
+                Inverse::DeleteLink { kind, .. } if kind == "veth" && side == Side::Container => is_pair,
                 Inverse::DeleteLink { side: there, name: other, .. } => *there == side && *other == name,
                 _ => false,
             });

@@ -13,7 +13,7 @@ use crate::policy::Operation;
 use crate::printable::is_harmless;
 use crate::request::NAME_LIMIT;
 use crate::session::Session;
-use crate::wit::weir::net::links::{self, BridgeOptions};
+use crate::wit::weir::net::links::{self, BridgeOptions, MacvlanOptions, VxlanOptions};
 use crate::wit::weir::net::types::{IpFamily, NetError};
 
 /// A namespace in the hands of a plugin.
@@ -194,6 +194,26 @@ impl links::HostNetns for Session {
         }
     }
 
+    fn create_macvlan(
+        &mut self,
+        netns: Resource<NetnsHandle>,
+        options: MacvlanOptions,
+        parent: Resource<LinkHandle>,
+        target: Resource<NetnsHandle>,
+    ) -> Served<Result<Resource<LinkHandle>, NetError>> {
+        self.make_macvlan(&netns, options, &parent, &target)
+    }
+
+    fn create_vxlan(
+        &mut self,
+        netns: Resource<NetnsHandle>,
+        options: VxlanOptions,
+        underlay: Option<Resource<LinkHandle>>,
+        bridge: Option<Resource<LinkHandle>>,
+    ) -> Served<Result<Resource<LinkHandle>, NetError>> {
+        self.make_vxlan(&netns, options, underlay.as_ref(), bridge.as_ref())
+    }
+
     fn enable_forwarding(
         &mut self,
         netns: Resource<NetnsHandle>,
@@ -237,13 +257,13 @@ impl Session {
         }
     }
 
-    fn netns_of(&self, handle: &Resource<NetnsHandle>) -> Served<(Arc<Netns>, Side)> {
+    pub(super) fn netns_of(&self, handle: &Resource<NetnsHandle>) -> Served<(Arc<Netns>, Side)> {
         let NetnsHandle { netns, side } = self.table.get(handle)?;
         Ok((Arc::clone(netns), *side))
     }
 }
 
-fn check_name(name: &str) -> Result<(), NetError> {
+pub(super) fn check_name(name: &str) -> Result<(), NetError> {
     let is_good = !name.is_empty()
         && name.len() <= NAME_LIMIT
         && name != "."
@@ -254,7 +274,7 @@ fn check_name(name: &str) -> Result<(), NetError> {
     if is_good { Ok(()) } else { Err(NetError::Invalid(format!("{name:?} is no name for a link"))) }
 }
 
-fn random_mac() -> Served<[u8; 6]> {
+pub(super) fn random_mac() -> Served<[u8; 6]> {
     let bytes = random_bytes(6)?;
     let mut mac = [0; 6];
     mac.copy_from_slice(&bytes);

@@ -9,7 +9,7 @@ use super::links::LinkHandle;
 use crate::call::Served;
 use crate::guest::Guest;
 use crate::journal::{Inverse, Side};
-use crate::policy::Operation;
+use crate::policy::{Key, LINK_KINDS, Operation};
 use crate::result::Prefix;
 use crate::session::Session;
 use crate::wit::weir::net::types::NetError;
@@ -91,10 +91,18 @@ impl Session {
     }
 
     /// Whether the plugin may see a link of the node: one that the attachment
-    /// made, or that the policy names.
+    /// made, or that the policy names, if only as a parent of others.
     pub(super) fn permit_sight(&self, link: &LinkHandle) -> Served<Result<(), NetError>> {
         if link.side == Side::Container || self.guest.is_unrestricted() || self.is_own(link) {
             return Ok(Ok(()));
+        }
+        let as_parent = Operation::Parent(link.name());
+        let is_named = self.guest.permit.names(Key::Parents) && self.guest.check(&as_parent).is_ok();
+        // No rule of a plugin that did not come with weir can name a link of
+        // another kind than plugins make.
+        let is_made = link.found.kind.as_deref().is_some_and(|kind| LINK_KINDS.contains(&kind));
+        if is_named || !(is_made || self.guest.grants.is_some()) {
+            return self.permit("link", link.name(), &[as_parent]);
         }
         self.permit("link", link.name(), &[named(link)])
     }
@@ -112,13 +120,13 @@ impl Session {
         }
         match link.side {
             Side::Container => self.permit_container_link(link, operation, object),
-            Side::Host if link.is_bridge() || self.guest.grants.is_some() => {
+            Side::Host if link.is_shared() || self.guest.grants.is_some() => {
                 self.permit(operation, object, &[named(link)])
             }
             Side::Host => {
                 let name = link.name();
                 let reason = format!(
-                    "{operation} {object}: link {name} of the host namespace is neither a bridge nor made by this attachment"
+                    "{operation} {object}: link {name} of the host namespace is neither one that attachments share nor made by this attachment"
                 );
                 self.forbid(operation, object, reason)
             }
@@ -126,16 +134,16 @@ impl Session {
     }
 
     /// Refuses what may be done in the node's namespace only to links of this
-    /// attachment, and to bridges, which attachments share, if the policy
-    /// names them.
-    pub(super) fn own_or_bridge(
+    /// attachment, and to those that attachments share, if the policy names
+    /// them.
+    pub(super) fn own_or_shared(
         &self,
         link: &Resource<LinkHandle>,
         operation: &'static str,
     ) -> Served<Result<(), NetError>> {
         let handle = self.link_of(link)?;
-        if handle.side == Side::Host && handle.is_bridge() && !self.is_own(handle) {
-            return self.permit(operation, handle.name(), &[Operation::Bridge(handle.name())]);
+        if handle.side == Side::Host && handle.is_shared() && !self.is_own(handle) {
+            return self.permit(operation, handle.name(), &[named(handle)]);
         }
         self.own_only(link, operation)
     }

@@ -11,6 +11,7 @@ mod route;
 mod setting;
 #[cfg(test)]
 mod tests;
+mod upper;
 mod vlan;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -37,6 +38,8 @@ pub(crate) struct World(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     links_made: u32,
+    /// Namespaces by the number that they have for each other.
+    numbers: Vec<u64>,
     /// By the number of the namespace.
     spaces: HashMap<u64, Space>,
     /// Ends of real pairs whose other end is gone: the namespace and index of
@@ -51,6 +54,8 @@ struct Space {
     links: BTreeMap<u32, LinkMessage>,
     /// The other ends of pairs that were made, by namespace and index.
     peers: HashMap<u32, (u64, u32)>,
+    /// What links that were made sit on, by namespace and index.
+    parents: HashMap<u32, (u64, u32)>,
     /// Real links that were deleted.
     gone: HashSet<u32>,
     addresses: Vec<AddressMessage>,
@@ -108,6 +113,7 @@ impl Imagined {
         let mut state = self.world.lock();
         let mut inquiry = Inquiry { state: &mut state, namespace: self.namespace, attempt, ask: &ask };
         match message {
+            Message::GetNsId(message) => inquiry.number_of(&message),
             Message::GetLink(message) if is_about_ports(&message) => inquiry.vlans(message, flags),
             Message::GetLink(message) => inquiry.links(message, flags),
             Message::NewLink(message) if flags & NLM_F_CREATE != 0 => inquiry.create_link(&message),

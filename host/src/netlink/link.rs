@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_ECHO, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute,
-    LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, State,
+    InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoMacVlan, InfoPortData, InfoPortKind, InfoVeth,
+    LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, MacVlanMode, State,
 };
 
 use super::{NetlinkError, Netns};
@@ -43,6 +43,8 @@ pub(crate) struct LinkState {
     pub(crate) peer: Option<u32>,
     pub(crate) port: Option<PortFlags>,
     pub(crate) vlan_filtering: bool,
+    /// A macvlan that is all of its parent.
+    pub(crate) is_passthru: bool,
 }
 
 /// One end of a veth pair to be made.
@@ -146,7 +148,7 @@ impl Netns {
             LinkInfo::Kind(InfoKind::Veth),
             LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(far_message))),
         ]));
-        let near_state = self.create(message, &near.name, "veth pair")?;
+        let near_state = self.create(message, &near.name, &format!("veth pair {}", near.name))?;
         let mut far_state = match near_state.peer {
             Some(index) => LinkState {
                 name: far.name.clone(),
@@ -189,14 +191,19 @@ impl Netns {
             info.push(LinkInfo::Data(InfoData::Bridge(data)));
         }
         message.attributes.push(LinkAttribute::LinkInfo(info));
-        self.create(message, &bridge.name, "bridge")
+        self.create(message, &bridge.name, &format!("bridge {}", bridge.name))
     }
 
-    fn create(&self, message: LinkMessage, name: &str, what: &str) -> Result<LinkState, NetlinkError> {
+    pub(super) fn create(
+        &self,
+        message: LinkMessage,
+        name: &str,
+        what: &str,
+    ) -> Result<LinkState, NetlinkError> {
         let answers = self.change(
             RouteNetlinkMessage::NewLink(message),
             NLM_F_CREATE | NLM_F_EXCL | NLM_F_ECHO,
-            || format!("create {what} {name}"),
+            || format!("create {what}"),
         )?;
         // Kernels before 6.2 do not echo the new link.
         match first_link(&answers) {
@@ -321,7 +328,8 @@ impl Netns {
     }
 }
 
-fn end_message(end: &VethEnd, mtu: u32) -> LinkMessage {
+/// What a new link is to be, less its kind.
+pub(super) fn end_message(end: &VethEnd, mtu: u32) -> LinkMessage {
     let mut message = LinkMessage::default();
     message.attributes.push(LinkAttribute::IfName(end.name.clone()));
     message.attributes.push(LinkAttribute::Address(end.mac.to_vec()));
@@ -356,6 +364,7 @@ fn link_state(message: &LinkMessage) -> LinkState {
         peer: None,
         port: None,
         vlan_filtering: false,
+        is_passthru: false,
     };
     for attribute in &message.attributes {
         match attribute {
@@ -377,6 +386,9 @@ fn read_info(info: &LinkInfo, link: &mut LinkState) {
         LinkInfo::Kind(kind) => link.kind = Some(kind.to_string()),
         LinkInfo::Data(InfoData::Bridge(data)) => {
             link.vlan_filtering = data.contains(&InfoBridge::VlanFiltering(true));
+        }
+        LinkInfo::Data(InfoData::MacVlan(data)) => {
+            link.is_passthru = data.contains(&InfoMacVlan::Mode(MacVlanMode::Passthrough));
         }
         LinkInfo::PortData(InfoPortData::BridgePort(data)) => {
             link.port = Some(PortFlags {

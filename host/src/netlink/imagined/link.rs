@@ -104,7 +104,7 @@ impl Inquiry<'_> {
         }
     }
 
-    /// Makes a bridge or a pair.
+    /// Makes a link.
     pub(super) fn create_link(&mut self, message: &LinkMessage) -> Answers {
         match self.link_by_name(name(message)) {
             Ok(_) => return Err(self.refusal(EEXIST)),
@@ -114,13 +114,15 @@ impl Inquiry<'_> {
         let index = match kind(message) {
             Some(InfoKind::Bridge) => self.create_bridge(message),
             Some(InfoKind::Veth) => self.create_pair(message)?,
+            Some(InfoKind::MacVlan) => self.create_macvlan(message)?,
+            Some(InfoKind::Vxlan) => self.create_vxlan(message)?,
             _ => return Err(self.refusal(EOPNOTSUPP)),
         };
         let link = self.link_by_index(index)?;
         Ok(vec![RouteNetlinkMessage::NewLink(self.present(link))])
     }
 
-    fn next_index(&mut self) -> u32 {
+    pub(super) fn next_index(&mut self) -> u32 {
         self.state.links_made += 1;
         FIRST_INDEX + self.state.links_made - 1
     }
@@ -200,7 +202,7 @@ impl Inquiry<'_> {
     }
 
     /// Makes a link a port of a bridge.
-    fn attach(&mut self, index: u32, bridge: u32) -> Result<(), NetlinkError> {
+    pub(super) fn attach(&mut self, index: u32, bridge: u32) -> Result<(), NetlinkError> {
         if kind(&self.link_by_index(bridge)?) != Some(&InfoKind::Bridge) {
             return Err(self.refusal(EOPNOTSUPP));
         }
@@ -238,16 +240,18 @@ impl Inquiry<'_> {
         Ok(Vec::new())
     }
 
-    fn forget(&mut self, namespace: u64, index: u32) {
+    pub(super) fn forget(&mut self, namespace: u64, index: u32) {
         let space = self.state.spaces.entry(namespace).or_default();
         space.links.remove(&index);
         space.peers.remove(&index);
+        space.parents.remove(&index);
         space.vlans.remove(&index);
         space.addresses.retain(|address| address.header.index != index);
         space.routes.retain(|route| super::route::out_of(route) != Some(index));
         if index < FIRST_INDEX {
             space.gone.insert(index);
         }
+        self.forget_upper((namespace, index));
     }
 
     /// A link as it is told, with the state that follows from others'.
@@ -259,7 +263,7 @@ impl Inquiry<'_> {
     }
 
     /// The operational state of a link; `None` if it is what the kernel said.
-    fn state_of(&self, namespace: u64, link: &LinkMessage) -> Option<OperState> {
+    pub(super) fn state_of(&self, namespace: u64, link: &LinkMessage) -> Option<OperState> {
         let space = self.state.spaces.get(&namespace)?;
         let is_up = |link: &LinkMessage| link.header.flags.contains(LinkFlags::Up);
         let index = link.header.index;
@@ -270,6 +274,9 @@ impl Inquiry<'_> {
                 (true, false) => OperState::LowerLayerDown,
                 (false, _) => OperState::Down,
             });
+        }
+        if let Some(parent) = space.parents.get(&index) {
+            return Some(self.state_of_upper(link, *parent));
         }
         if kind(link) != Some(&InfoKind::Bridge) || !space.links.contains_key(&index) {
             return None;
@@ -285,7 +292,7 @@ impl Inquiry<'_> {
 }
 
 /// What a new link is, as far as the request says.
-fn described(message: &LinkMessage, index: u32, more: Vec<LinkAttribute>) -> LinkMessage {
+pub(super) fn described(message: &LinkMessage, index: u32, more: Vec<LinkAttribute>) -> LinkMessage {
     let mut link = LinkMessage::default();
     link.header.index = index;
     link.header.flags = message.header.flags & message.header.change_mask;
@@ -300,7 +307,7 @@ fn described(message: &LinkMessage, index: u32, more: Vec<LinkAttribute>) -> Lin
 }
 
 /// Puts an attribute in the place of the one of its kind.
-fn replace(link: &mut LinkMessage, attribute: LinkAttribute) {
+pub(super) fn replace(link: &mut LinkMessage, attribute: LinkAttribute) {
     let kind = std::mem::discriminant(&attribute);
     link.attributes.retain(|other| std::mem::discriminant(other) != kind);
     link.attributes.push(attribute);
@@ -329,7 +336,7 @@ fn merge_items<T: Clone>(items: &mut Vec<T>, changes: &[T]) {
     }
 }
 
-fn infos(link: &LinkMessage) -> &[LinkInfo] {
+pub(super) fn infos(link: &LinkMessage) -> &[LinkInfo] {
     let found = link.attributes.iter().find_map(|attribute| match attribute {
         LinkAttribute::LinkInfo(infos) => Some(infos.as_slice()),
         _ => None,
@@ -349,7 +356,7 @@ fn infos_mut(link: &mut LinkMessage) -> &mut Vec<LinkInfo> {
     }
 }
 
-fn kind(link: &LinkMessage) -> Option<&InfoKind> {
+pub(super) fn kind(link: &LinkMessage) -> Option<&InfoKind> {
     infos(link).iter().find_map(|info| match info {
         LinkInfo::Kind(kind) => Some(kind),
         _ => None,
@@ -387,6 +394,11 @@ fn namespace_of(link: &LinkMessage) -> Option<u64> {
         LinkAttribute::NetNsFd(file) => Some(*file),
         _ => None,
     })?;
+    namespace_of_file(file)
+}
+
+/// The number of the namespace behind a file.
+pub(super) fn namespace_of_file(file: i32) -> Option<u64> {
     // SAFETY: who made the message keeps the file open until it is answered.
     let file = unsafe { BorrowedFd::borrow_raw(file) };
     fstat(file).ok().map(|status| status.st_ino)

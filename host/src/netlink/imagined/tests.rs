@@ -1,5 +1,7 @@
 //! A world over a kernel that has a bridge, a pair and little else.
 
+mod upper;
+
 use std::sync::Arc;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_ECHO, NLM_F_EXCL};

@@ -1,0 +1,208 @@
+//! `weir:net/links`: macvlan links.
+
+use wasmtime::component::Resource;
+
+use super::links::{LinkHandle, mac_bytes, net_error};
+use super::namespaces::{NetnsHandle, check_name, random_mac};
+use crate::call::Served;
+use crate::journal::{Inverse, Side};
+use crate::netlink::{LinkState, MacvlanMode, MacvlanSpec};
+use crate::policy::Operation;
+use crate::session::Session;
+use crate::wit::weir::net::links::{self, MacvlanOptions};
+use crate::wit::weir::net::types::{KernelError, NetError};
+
+/// What a macvlan can be put on.
+const EXPECTED_PARENT: &str =
+    "a parent is an Ethernet link that has one macvlan in mode passthru, or any number in other modes";
+
+impl Session {
+    /// Makes a macvlan link on a link of one namespace in another one.
+    pub(super) fn make_macvlan(
+        &mut self,
+        netns: &Resource<NetnsHandle>,
+        options: MacvlanOptions,
+        parent: &Resource<LinkHandle>,
+        target: &Resource<NetnsHandle>,
+    ) -> Served<Result<Resource<LinkHandle>, NetError>> {
+        self.call.check_time()?;
+        if let Err(error) = check_name(&options.name) {
+            return Ok(Err(error));
+        }
+        let (home, home_side) = self.netns_of(netns)?;
+        let (there, side) = self.netns_of(target)?;
+        let index = match self.index_in(parent, home_side)? {
+            Ok(index) => index,
+            Err(error) => return Ok(Err(error)),
+        };
+        // It may have got another name since it was found.
+        let below = match home.link_by_index(index) {
+            Ok(below) => below,
+            Err(error) => return Ok(Err(net_error(error))),
+        };
+        let object = format!("{} on {} in {}", options.name, below.name, there.label());
+        let permitted = match home_side {
+            Side::Host => self.permit_macvlan(&options, &below, side, &object)?,
+            Side::Container if side == Side::Host => Err(NetError::Invalid(format!(
+                "create macvlan {object}: on a link of the container it stays in the container"
+            ))),
+            Side::Container => self.own_only(parent, "create-macvlan")?,
+        };
+        if let Err(error) = permitted.and_then(|()| check_fit(&options, &below, &object)) {
+            return Ok(Err(error));
+        }
+        let mac = match (options.mode, options.mac) {
+            (links::MacvlanMode::Passthru, _) => below.mac.unwrap_or_default(),
+            (_, Some(mac)) => mac_bytes(mac),
+            (_, None) => random_mac()?,
+        };
+        let macvlan = MacvlanSpec {
+            name: options.name,
+            mac,
+            mtu: options.mtu,
+            up: options.up,
+            mode: match options.mode {
+                links::MacvlanMode::Bridge => MacvlanMode::Bridge,
+                links::MacvlanMode::Private => MacvlanMode::Private,
+                links::MacvlanMode::Vepa => MacvlanMode::Vepa,
+                links::MacvlanMode::Passthru => MacvlanMode::Passthru,
+            },
+        };
+        let inverse = Inverse::DeleteLink {
+            side,
+            name: macvlan.name.clone(),
+            kind: "macvlan".to_owned(),
+            mac: Some(mac),
+        };
+        let made = self.call.change(&self.guest, "create-macvlan", object, Some(inverse), || {
+            there.create_macvlan(&macvlan, &below, &home)
+        })?;
+        match made {
+            Ok(link) => Ok(Ok(self.push_link(there, side, link, true)?)),
+            // The kernel does not say why.
+            Err(error) if error.errno() == nix::libc::EINVAL => Ok(Err(NetError::Kernel(KernelError {
+                errno: error.errno(),
+                message: format!("{error}: {EXPECTED_PARENT}"),
+            }))),
+            Err(error) => Ok(Err(net_error(error))),
+        }
+    }
+
+    /// Whether a macvlan may be put on a link of the node. What it is called
+    /// in the container is the container's business.
+    fn permit_macvlan(
+        &self,
+        options: &MacvlanOptions,
+        below: &LinkState,
+        side: Side,
+        object: &str,
+    ) -> Served<Result<(), NetError>> {
+        let mut wanted = vec![match options.mode {
+            links::MacvlanMode::Passthru => Operation::Passthru(&below.name),
+            _ => Operation::PutOn { kind: "macvlan", parent: Some(&below.name) },
+        }];
+        if side == Side::Host {
+            wanted.push(Operation::CreateLink { kind: "macvlan", name: &options.name });
+        }
+        self.permit("create-macvlan", object, &wanted)
+    }
+
+    /// Refuses what would be done to the parent of a macvlan, which is a link
+    /// of the node.
+    pub(super) fn spare_parent(
+        &self,
+        link: &Resource<LinkHandle>,
+        operation: &'static str,
+        effect: &str,
+    ) -> Served<Result<(), NetError>> {
+        let link = self.link_of(link)?;
+        if !is_macvlan(&link.found) {
+            return Ok(Ok(()));
+        }
+        let reason = format!("{operation} link {}: it is a macvlan, and {effect}", link.name());
+        self.forbid(operation, link.name(), reason)
+    }
+}
+
+/// Macvtap links are macvlan links with a file.
+fn is_macvlan(link: &LinkState) -> bool {
+    link.kind.as_deref().is_some_and(|kind| ["macvlan", "macvtap"].contains(&kind))
+}
+
+/// What the kernel would refuse without saying why, or do otherwise than it
+/// was asked.
+fn check_fit(options: &MacvlanOptions, below: &LinkState, object: &str) -> Result<(), NetError> {
+    let attempt = format!("create macvlan {object}");
+    if is_macvlan(below) {
+        return Err(NetError::Invalid(format!(
+            "{attempt}: {} is a macvlan itself, and the kernel would take its parent: name that one",
+            below.name
+        )));
+    }
+    if options.mtu > below.mtu {
+        return Err(NetError::Invalid(format!(
+            "{attempt}: MTU {} is above the parent's, which is {}",
+            options.mtu, below.mtu
+        )));
+    }
+    if options.mode == links::MacvlanMode::Passthru && options.mac.is_some() {
+        return Err(NetError::Invalid(format!(
+            "{attempt}: in mode passthru it has the parent's hardware address, and no other"
+        )));
+    }
+    if below.port.is_some() {
+        return Err(NetError::Busy(format!(
+            "{attempt}: {} is a port of a bridge: name the bridge",
+            below.name
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::{OperState, PortFlags};
+
+    fn parent() -> LinkState {
+        LinkState {
+            name: "eth1".to_owned(),
+            index: 3,
+            mac: Some([2, 0, 0, 0, 0, 3]),
+            mtu: 1500,
+            up: true,
+            promiscuous: false,
+            state: OperState::Up,
+            kind: None,
+            controller: None,
+            peer: None,
+            port: None,
+            vlan_filtering: false,
+            is_passthru: false,
+        }
+    }
+
+    fn options(mode: links::MacvlanMode, mtu: u32) -> MacvlanOptions {
+        MacvlanOptions { name: "eth0".to_owned(), mode, mac: None, mtu, up: true }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_the_reason() {
+        let check = |options: &MacvlanOptions, parent: &LinkState| check_fit(options, parent, "eth0 on eth1");
+        let bridge = options(links::MacvlanMode::Bridge, 0);
+        assert!(check(&bridge, &parent()).is_ok());
+        assert!(check(&options(links::MacvlanMode::Bridge, 1500), &parent()).is_ok());
+        let error = check(&options(links::MacvlanMode::Bridge, 1501), &parent()).unwrap_err();
+        assert!(matches!(&error, NetError::Invalid(text) if text.contains("1501 is above")), "{error:?}");
+        for kind in ["macvlan", "macvtap"] {
+            let error = check(&bridge, &LinkState { kind: Some(kind.to_owned()), ..parent() }).unwrap_err();
+            assert!(matches!(&error, NetError::Invalid(text) if text.contains("its parent")), "{error:?}");
+        }
+        let port = LinkState { port: Some(PortFlags::default()), ..parent() };
+        assert!(matches!(check(&bridge, &port), Err(NetError::Busy(_))));
+        let passthru = options(links::MacvlanMode::Passthru, 0);
+        assert!(check(&passthru, &parent()).is_ok());
+        let with_mac = MacvlanOptions { mac: Some((2, 0, 0, 0, 0, 9)), ..passthru };
+        assert!(matches!(check(&with_mac, &parent()), Err(NetError::Invalid(_))));
+    }
+}

@@ -1,0 +1,57 @@
+//! Macvlan links.
+
+use netlink_packet_route::link::{InfoData, InfoKind, InfoMacVlan, LinkAttribute, LinkInfo, MacVlanMode};
+
+use super::link::end_message;
+use super::{LinkState, NetlinkError, Netns, VethEnd};
+
+/// Who may talk to whom on one parent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MacvlanMode {
+    Bridge,
+    Private,
+    Vepa,
+    Passthru,
+}
+
+/// A macvlan link to be made.
+#[derive(Debug, Clone)]
+pub(crate) struct MacvlanSpec {
+    pub(crate) name: String,
+    pub(crate) mac: [u8; 6],
+    /// 0 stands for the parent's.
+    pub(crate) mtu: u32,
+    pub(crate) up: bool,
+    pub(crate) mode: MacvlanMode,
+}
+
+impl Netns {
+    /// Makes a macvlan link here on a link of the namespace `home`.
+    ///
+    /// The request is made here, where the link is to be: kernels before 6.14
+    /// look for links of the same name where the request is made.
+    pub(crate) fn create_macvlan(
+        &self,
+        macvlan: &MacvlanSpec,
+        parent: &LinkState,
+        home: &Self,
+    ) -> Result<LinkState, NetlinkError> {
+        let MacvlanSpec { name, mac, mtu, up, mode } = macvlan;
+        let mut message = end_message(&VethEnd { name: name.clone(), mac: *mac, up: *up }, *mtu);
+        message.attributes.push(LinkAttribute::Link(parent.index));
+        if !std::ptr::eq(self, home) {
+            message.attributes.push(LinkAttribute::LinkNetNsId(self.number_of(home)?));
+        }
+        let mode = match mode {
+            MacvlanMode::Bridge => MacVlanMode::Bridge,
+            MacvlanMode::Private => MacVlanMode::Private,
+            MacvlanMode::Vepa => MacVlanMode::Vepa,
+            MacvlanMode::Passthru => MacVlanMode::Passthrough,
+        };
+        message.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::MacVlan),
+            LinkInfo::Data(InfoData::MacVlan(vec![InfoMacVlan::Mode(mode)])),
+        ]));
+        self.create(message, name, &format!("macvlan {name} on {}", parent.name))
+    }
+}
