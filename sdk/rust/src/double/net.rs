@@ -12,6 +12,7 @@ pub mod links;
 pub(super) mod namespace;
 pub mod routes;
 pub mod sysctls;
+mod upper;
 mod vlans;
 
 /// The kernel refuses with a number and words (errno(3)).

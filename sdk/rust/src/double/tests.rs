@@ -1,4 +1,5 @@
 mod store;
+mod upper;
 
 use super::firewall::{guards, masquerade};
 use super::host::{clock, random};

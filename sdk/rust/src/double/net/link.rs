@@ -1,7 +1,9 @@
 //! A link in the hands of a plugin.
 
 use super::kernel;
-use super::links::{LinkInfo, MacAddress, NetError, OperState, PortOptions, VlanRange, check_mac, check_mtu};
+use super::links::{
+    LinkInfo, MacAddress, MacvlanMode, NetError, OperState, PortOptions, VlanRange, check_mac, check_mtu,
+};
 use super::namespace::Device;
 use super::vlans::Vlans;
 use crate::double::Side;
@@ -63,7 +65,16 @@ impl Link {
         )))
     }
 
+    /// Refuses what would be done to the parent of a macvlan too.
+    fn spare_parent(&self, state: &State, attempt: &str) -> Result<(), NetError> {
+        if !state.device(self.side, self.index)?.is_macvlan() {
+            return Ok(());
+        }
+        Err(NetError::Denied(format!("{attempt} link {}: it is a macvlan", self.name)))
+    }
+
     pub(super) fn join(&self, state: &mut State, bridge: &Self) -> Result<(), NetError> {
+        self.spare_parent(state, "attach")?;
         let attempt = format!("attach link {} to {}", self.name, bridge.name);
         if bridge.side != self.side {
             return Err(kernel(22, &attempt, "Invalid argument"));
@@ -106,12 +117,24 @@ impl Link {
     /// Sets the hardware address.
     pub fn set_mac(&self, mac: MacAddress) -> Result<(), NetError> {
         check_mac(mac, &format!("set hardware address of link {}", self.name))?;
-        self.set("link.set-mac", |device| device.mac = Some(mac))
+        self.work("link.set-mac", |state| {
+            let device = state.device_mut(self.side, self.index)?;
+            if device.macvlan == Some(MacvlanMode::Passthru) {
+                let message = format!("set hardware address of link {}: it is its parent's", self.name);
+                return Err(NetError::Denied(message));
+            }
+            device.mac = Some(mac);
+            Ok(())
+        })
     }
 
     /// Turns promiscuous mode on or off.
     pub fn set_promiscuous(&self, on: bool) -> Result<(), NetError> {
-        self.set("link.set-promiscuous", |device| device.promiscuous = on)
+        self.work("link.set-promiscuous", |state| {
+            self.spare_parent(state, "turn on promiscuous mode of")?;
+            state.device_mut(self.side, self.index)?.promiscuous = on;
+            Ok(())
+        })
     }
 
     /// Makes it a port of a bridge in the same namespace.

@@ -5,7 +5,8 @@ pub use super::link::Link;
 use super::namespace::Device;
 pub use super::types::{IpFamily, MacAddress, NetError};
 pub use crate::bindings::platform::weir::net::links::{
-    BridgeOptions, LinkInfo, OperState, PortOptions, VethEnd, VlanRange,
+    BridgeOptions, LinkInfo, MacvlanMode, MacvlanOptions, OperState, PortOptions, VethEnd, VlanRange,
+    VxlanOptions,
 };
 use crate::double::state::{self, Shared, State};
 use crate::double::{Node, Side};
@@ -13,7 +14,7 @@ use crate::double::{Node, Side};
 /// Bytes of a link's name.
 const NAME_LIMIT: usize = 15;
 /// What the kernel gives a link whose maker names no MTU.
-const DEFAULT_MTU: u32 = 1500;
+pub(super) const DEFAULT_MTU: u32 = 1500;
 
 const EADDRNOTAVAIL_TEXT: &str = "Cannot assign requested address";
 
@@ -83,8 +84,8 @@ impl Node {
 /// A network namespace.
 #[derive(Debug)]
 pub struct Netns {
-    node: Shared,
-    side: Side,
+    pub(super) node: Shared,
+    pub(super) side: Side,
 }
 
 /// The namespace of the node.
@@ -177,13 +178,13 @@ impl Netns {
         Ok(())
     }
 
-    fn handle(&self, state: &State, index: u32, is_own: bool) -> Result<Link, NetError> {
+    pub(super) fn handle(&self, state: &State, index: u32, is_own: bool) -> Result<Link, NetError> {
         let found = state.describe(self.side, index)?;
         let (node, side, name) = (self.node.clone(), self.side, found.name.clone());
         Ok(Link { node, side, index, name, found, is_own })
     }
 
-    fn must_be_free(&self, state: &State, name: &str, what: &str) -> Result<(), NetError> {
+    pub(super) fn must_be_free(&self, state: &State, name: &str, what: &str) -> Result<(), NetError> {
         match state.namespace(self.side).ok_or_else(namespace_gone)?.find(name) {
             Some(_) => Err(NetError::AlreadyExists(format!("create {what} {name}: File exists"))),
             None => Ok(()),
@@ -241,11 +242,11 @@ impl Netns {
     }
 }
 
-fn namespace_gone() -> NetError {
+pub(super) fn namespace_gone() -> NetError {
     NetError::NotFound("the container namespace does not exist any more".to_owned())
 }
 
-fn check_name(name: &str) -> Result<(), NetError> {
+pub(super) fn check_name(name: &str) -> Result<(), NetError> {
     let is_bad = |c: char| matches!(c, '/' | ':' | '%') || c.is_whitespace() || c.is_control();
     if name.is_empty() || name.len() > NAME_LIMIT || [".", ".."].contains(&name) || name.contains(is_bad) {
         return Err(NetError::Invalid(format!("{name:?} is no name for a link")));

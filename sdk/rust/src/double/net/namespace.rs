@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::addresses::Address;
-use super::links::{LinkInfo, OperState, PortOptions};
+use super::links::{LinkInfo, MacvlanMode, OperState, PortOptions, VxlanOptions};
 use super::routes::Route;
 use super::types::{IpFamily, MacAddress, NetError};
 use super::vlans::Vlans;
@@ -29,6 +29,10 @@ pub(in crate::double) struct Device {
     pub(super) promiscuous: bool,
     /// The other end of a veth pair.
     pub(super) peer: Option<(Side, u32)>,
+    /// The link that it sits on.
+    pub(super) parent: Option<(Side, u32)>,
+    pub(super) macvlan: Option<MacvlanMode>,
+    pub(super) vxlan: Option<VxlanOptions>,
     /// The bridge that it is a port of.
     pub(super) controller: Option<u32>,
     pub(super) hairpin: bool,
@@ -50,6 +54,10 @@ pub(in crate::double) struct Device {
 impl Device {
     pub(super) fn is_loopback(&self) -> bool {
         self.name == "lo"
+    }
+
+    pub(super) fn is_macvlan(&self) -> bool {
+        self.macvlan.is_some()
     }
 
     pub(super) fn is_bridge(&self) -> bool {
@@ -121,6 +129,11 @@ impl State {
                 let is_up = ports.any(|(port, _)| self.oper_state(side, *port) == OperState::Up);
                 if is_up { OperState::Up } else { OperState::Down }
             }
+            Some("macvlan") => {
+                let state = device.parent.map(|(side, index)| self.oper_state(side, index));
+                let is_up = matches!(state, Some(OperState::Up | OperState::Unknown));
+                if is_up { OperState::Up } else { OperState::LowerLayerDown }
+            }
             Some(_) => OperState::Unknown,
         }
     }
@@ -137,7 +150,8 @@ impl State {
             state: self.oper_state(side, index),
             kind: device.kind.clone(),
             controller: device.controller,
-            peer: device.peer.map(|(_, index)| index),
+            // The kernel does not tell it of a tunnel.
+            peer: device.peer.or(device.parent.filter(|_| device.is_macvlan())).map(|(_, index)| index),
             port: device
                 .controller
                 .map(|_| PortOptions { hairpin: device.hairpin, isolated: device.isolated }),
@@ -145,8 +159,8 @@ impl State {
         })
     }
 
-    /// Takes a link away, with the other end of a veth pair; ports of a bridge
-    /// stay behind on their own.
+    /// Takes a link away, with the other end of a veth pair and what sits on
+    /// it; ports of a bridge stay behind on their own.
     pub(super) fn remove_device(&mut self, side: Side, index: u32) {
         let Some(namespace) = self.namespace_mut(side) else { return };
         let Some(device) = namespace.devices.remove(&index) else { return };
@@ -156,6 +170,12 @@ impl State {
         }
         if let Some((side, index)) = device.peer {
             self.remove_device(side, index);
+        }
+        for there in [Side::Host, Side::Container] {
+            let devices = self.namespace(there).into_iter().flat_map(|namespace| &namespace.devices);
+            let upper = devices.filter(|(_, device)| device.parent == Some((side, index)));
+            let upper: Vec<u32> = upper.map(|(index, _)| *index).collect();
+            upper.into_iter().for_each(|index| self.remove_device(there, index));
         }
     }
 
