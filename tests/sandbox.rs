@@ -15,6 +15,9 @@ mod resources;
 mod results;
 mod stage;
 mod store;
+mod upper;
+
+pub(crate) use store::copy_to as copy_hostile_store;
 
 use crate::Test;
 
@@ -23,6 +26,7 @@ pub(crate) fn tests() -> Vec<Test> {
     let parts = [
         resources::tests(),
         network::tests(),
+        upper::tests(),
         addresses::tests(),
         leases::tests(),
         results::tests(),

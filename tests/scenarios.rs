@@ -12,6 +12,7 @@ mod install;
 mod isolation;
 mod kills;
 mod listing;
+mod macvlan;
 mod mixed_fleet;
 mod network;
 mod plan;
@@ -52,6 +53,7 @@ pub(crate) fn tests() -> Vec<Test> {
         plan::tests(),
         plugin_command::tests(),
         tenants::tests(),
+        macvlan::tests(),
         containerd::tests(),
     ];
     parts.into_iter().flatten().collect()

@@ -15,30 +15,34 @@ pub(super) fn tests() -> Vec<Test> {
     ]
 }
 
+/// Names that the kernel, or whoever reads them as a path, takes for something
+/// else.
+pub(super) const TRICKS: [&str; 16] = [
+    "",
+    ".",
+    "..",
+    "../x",
+    "a/b",
+    "eth0 ",
+    "hv%d",
+    "hv0123456789abcd",
+    "hv\0",
+    "hv\n",
+    "hv:1",
+    "hv\u{202e}0",
+    "hv\u{200b}",
+    "hv\u{a0}",
+    "all",
+    "default",
+];
+
 fn pair() -> Value {
     json!({ "do": "create-veth", "near": "hv0", "far": "eth0" })
 }
 
 fn names() -> anyhow::Result<()> {
     let stage = Stage::new(RULE)?;
-    for name in [
-        "",
-        ".",
-        "..",
-        "../x",
-        "a/b",
-        "eth0 ",
-        "hv%d",
-        "hv0123456789abcd",
-        "hv\0",
-        "hv\n",
-        "hv:1",
-        "hv\u{202e}0",
-        "hv\u{200b}",
-        "hv\u{a0}",
-        "all",
-        "default",
-    ] {
+    for name in TRICKS {
         let expected = Expected::failure(7, &["is no name for a link"]);
         stage.fails(json!([{ "do": "create-veth", "near": name, "far": "eth0" }]), &expected)?;
         stage.fails(json!([{ "do": "create-veth", "near": "hv0", "far": name }]), &expected)?;
@@ -65,27 +69,32 @@ fn foreign_names() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Changes of a link of the node, and how the audit log calls them.
+pub(super) fn changes() -> [(Value, &'static str); 15] {
+    [
+        (json!({ "do": "set-down" }), "set-down"),
+        (json!({ "do": "set-up" }), "set-up"),
+        (json!({ "do": "set-mtu", "mtu": 600 }), "set-mtu"),
+        (json!({ "do": "set-mac" }), "set-mac"),
+        (json!({ "do": "set-promiscuous" }), "set-promiscuous"),
+        (json!({ "do": "set-port" }), "set-port"),
+        (json!({ "do": "add-vlans", "count": 1 }), "change-vlans"),
+        (json!({ "do": "attach", "bridge": "br-h" }), "attach-to"),
+        (json!({ "do": "remove" }), "remove"),
+        (json!({ "do": "add-address", "address": "10.66.0.5", "length": 24 }), "add-address"),
+        (json!({ "do": "remove-address", "address": "192.0.2.1", "length": 24 }), "remove-address"),
+        (json!({ "do": "add-route", "address": "10.66.0.0", "length": 25 }), "add-route"),
+        (json!({ "do": "remove-route", "address": "192.0.2.0", "length": 24 }), "remove-route"),
+        (json!({ "do": "set-sysctl", "key": "accept_ra", "value": "2", "ipv6": true }), "set-sysctl"),
+        (json!({ "do": "guard" }), "guard"),
+    ]
+}
+
 fn links_of_others() -> anyhow::Result<()> {
     let stage = Stage::new(&RULE.replace("\"hv*\"", "\"hv*\", \"up*\", \"veth*\""))?;
     let port = port_of(&stage.lab, "br-calm")?;
     for link in ["up0", "uplink", &port] {
-        for (change, operation) in [
-            (json!({ "do": "set-down" }), "set-down"),
-            (json!({ "do": "set-up" }), "set-up"),
-            (json!({ "do": "set-mtu", "mtu": 600 }), "set-mtu"),
-            (json!({ "do": "set-mac" }), "set-mac"),
-            (json!({ "do": "set-promiscuous" }), "set-promiscuous"),
-            (json!({ "do": "set-port" }), "set-port"),
-            (json!({ "do": "add-vlans", "count": 1 }), "change-vlans"),
-            (json!({ "do": "attach", "bridge": "br-h" }), "attach-to"),
-            (json!({ "do": "remove" }), "remove"),
-            (json!({ "do": "add-address", "address": "10.66.0.5", "length": 24 }), "add-address"),
-            (json!({ "do": "remove-address", "address": "192.0.2.1", "length": 24 }), "remove-address"),
-            (json!({ "do": "add-route", "address": "10.66.0.0", "length": 25 }), "add-route"),
-            (json!({ "do": "remove-route", "address": "192.0.2.0", "length": 24 }), "remove-route"),
-            (json!({ "do": "set-sysctl", "key": "accept_ra", "value": "2", "ipv6": true }), "set-sysctl"),
-            (json!({ "do": "guard" }), "guard"),
-        ] {
+        for (change, operation) in changes() {
             let mut step = change;
             step["link"] = link.into();
             let real = if link == "uplink" { "up0" } else { link };

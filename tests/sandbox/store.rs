@@ -9,7 +9,7 @@ use super::stage::digest;
 use crate::lab::{guest, line, weir};
 
 /// Copies a store in which the hostile plugin is installed; returns its digest.
-pub(super) fn copy_to(state: &Path) -> anyhow::Result<String> {
+pub(crate) fn copy_to(state: &Path) -> anyhow::Result<String> {
     static STORE: OnceLock<Result<(PathBuf, String), String>> = OnceLock::new();
     let store = STORE.get_or_init(|| install().map_err(|error| format!("{error:#}")));
     let (directory, digest) = store.as_ref().map_err(|error| anyhow::anyhow!("{error}"))?;

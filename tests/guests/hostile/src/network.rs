@@ -3,7 +3,10 @@
 use std::net::IpAddr;
 
 use weir_sdk::firewall::{guards, masquerade};
-use weir_sdk::net::links::{self, BridgeOptions, Link, Netns, PortOptions, VethEnd, VlanRange};
+use weir_sdk::net::links::{
+    self, BridgeOptions, Link, MacvlanMode, MacvlanOptions, Netns, PortOptions, VethEnd, VlanRange,
+    VxlanOptions,
+};
 use weir_sdk::net::routes::{self, Route};
 use weir_sdk::net::types::{IpAddress, IpFamily, IpPrefix, MacAddress, NetError};
 use weir_sdk::net::{addresses, sysctls};
@@ -20,6 +23,8 @@ impl Raid<'_> {
             "create-veth" => self.create_veth(step),
             "create-shared-veth" => self.create_shared_veth(step),
             "create-bridge" => create_bridge(step),
+            "create-macvlan" => self.create_macvlan(step),
+            "create-vxlan" => self.create_vxlan(step),
             "enable-forwarding" => side(step).and_then(|netns| Ok(netns.enable_forwarding(family(step))?)),
             "find" => self.with(step, |_| Ok(())),
             "set-up" => self.with(step, |link| link.set_up(true)),
@@ -122,6 +127,54 @@ impl Raid<'_> {
         let (first, second) = here.create_shared_veth(&port, &own, 0, &bridge)?;
         self.links.insert(port.name, first);
         self.links.insert(own.name, second);
+        Ok(())
+    }
+
+    /// Makes a macvlan in the container, unless `target` says otherwise, on a
+    /// link of the side that `parent-side` names.
+    fn create_macvlan(&mut self, step: Step<'_>) -> Taken {
+        let home = side(step)?;
+        let target = if step.text("target") == "host" { links::host()? } else { links::container()? };
+        let name = step.text("parent");
+        let found = match step.text("parent-side") {
+            "" if self.links.contains_key(name) => None,
+            "container" => Some(links::container()?.link(name)?),
+            _ => Some(home.link(name)?),
+        };
+        let Some(parent) = found.as_ref().or_else(|| self.links.get(name)) else { return Ok(()) };
+        let options = MacvlanOptions {
+            name: step.text("name").to_owned(),
+            mode: match step.text("mode") {
+                "private" => MacvlanMode::Private,
+                "vepa" => MacvlanMode::Vepa,
+                "passthru" => MacvlanMode::Passthru,
+                _ => MacvlanMode::Bridge,
+            },
+            mac: step.has("mac").then(|| mac_address(step)),
+            mtu: step.count("mtu"),
+            up: !step.is("down"),
+        };
+        let made = home.create_macvlan(&options, parent, &target)?;
+        self.links.insert(options.name, made);
+        Ok(())
+    }
+
+    fn create_vxlan(&mut self, step: Step<'_>) -> Taken {
+        let here = side(step)?;
+        let find = |key: &str| step.has(key).then(|| here.link(step.text(key))).transpose();
+        let (underlay, bridge) = (find("underlay")?, find("bridge")?);
+        let options = VxlanOptions {
+            name: step.text("name").to_owned(),
+            vni: step.count("vni"),
+            port: if step.has("port") { step.count("port") as u16 } else { 4789 },
+            local: step.has("local").then(|| ip(step.text("local"))).transpose()?,
+            learning: false,
+            mtu: step.count("mtu"),
+            mac: step.has("mac").then(|| mac_address(step)),
+            up: true,
+        };
+        let made = here.create_vxlan(&options, underlay.as_ref(), bridge.as_ref())?;
+        self.links.insert(options.name, made);
         Ok(())
     }
 
