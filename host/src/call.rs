@@ -34,6 +34,10 @@ const CHANGE_LIMIT: u32 = 4096;
 /// Bytes that the plugins of a call may log.
 const LOG_LIMIT: usize = 64 << 10;
 
+/// Bytes of values that an ADD may replace or remove: they are in its journal
+/// until it has succeeded, and in what is left of that afterwards.
+const EARLIER_LIMIT: usize = 256 << 10;
+
 /// A call.
 pub(crate) struct Call {
     pub(crate) request: Request,
@@ -59,6 +63,8 @@ pub(crate) struct Call {
     sandboxes: Cell<u32>,
     /// Bytes that plugins may still log.
     pub(crate) log_left: Cell<usize>,
+    /// Bytes of values that plugins may still replace or remove.
+    pub(crate) earlier_left: Cell<usize>,
 }
 
 /// What becomes of a change when the attachment ends.
@@ -73,6 +79,8 @@ pub(crate) enum Fate {
     Shared,
     /// It takes away what belongs to nobody any more.
     Garbage,
+    /// It stays until the plugin takes it away, unless ADD fails.
+    Kept,
 }
 
 /// The reason for ending a plugin, on its way through the sandbox.
@@ -114,6 +122,7 @@ impl Call {
             changes_of: RefCell::new(HashMap::new()),
             sandboxes: Cell::new(0),
             log_left: Cell::new(LOG_LIMIT),
+            earlier_left: Cell::new(EARLIER_LIMIT),
         })
     }
 
@@ -189,6 +198,11 @@ impl Call {
     /// Whether the call may make things.
     pub(crate) fn is_add(&self) -> bool {
         self.request.environment.command == Command::Add
+    }
+
+    /// Whether plugins may change what they keep between calls.
+    pub(crate) fn may_keep(&self) -> bool {
+        matches!(self.request.environment.command, Command::Add | Command::Del | Command::Gc)
     }
 
     pub(crate) fn out_of_time(&self) -> Failure {
@@ -268,11 +282,11 @@ impl Call {
         let is_lasting = match fate {
             Fate::Shared => true,
             Fate::Journaled => self.journal.borrow().is_none(),
-            Fate::Passing | Fate::Garbage => false,
+            Fate::Passing | Fate::Garbage | Fate::Kept => false,
         };
         let reason = match command {
             Command::Add => return Ok(()),
-            Command::Gc if fate == Fate::Garbage => return Ok(()),
+            Command::Gc if matches!(fate, Fate::Garbage | Fate::Kept) => return Ok(()),
             Command::Del if guest.grants.is_some() || !is_lasting => return Ok(()),
             Command::Del => "it takes away what ADD made",
             _ => "it changes nothing",

@@ -4,6 +4,7 @@
 
 mod addresses;
 mod ambient;
+pub(crate) mod bucket;
 mod files;
 mod guards;
 mod ipam;

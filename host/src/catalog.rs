@@ -42,6 +42,20 @@ pub(crate) struct Plugin {
     pub(crate) is_ipam_plugin: bool,
     /// Its compiled code.
     pub(crate) code: Code,
+    /// What it imports, if it was installed.
+    imports: Vec<String>,
+}
+
+impl Plugin {
+    /// Whether it imports an interface whose name begins like this, as
+    /// `weir:store/leases`.
+    pub(crate) fn imports(&self, prefix: &str) -> bool {
+        match self.origin {
+            // A test sees to it that they import all that they are granted.
+            Origin::Bundled { grants } => grants.iter().any(|grant| grant.starts_with(prefix)),
+            Origin::Installed => self.imports.iter().any(|import| import.starts_with(prefix)),
+        }
+    }
 }
 
 /// Where a component comes from.
@@ -89,6 +103,7 @@ impl Bundled {
             is_interface_plugin: self.is_interface_plugin,
             is_ipam_plugin: self.is_ipam_plugin,
             code: Code::Embedded(self.code),
+            imports: Vec::new(),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 
 use weir_config::ConfigError;
 
+use crate::buckets::BucketError;
 use crate::firewall::FirewallError;
 use crate::leases::LeaseError;
 use crate::netlink::NetlinkError;
@@ -144,6 +145,18 @@ impl From<LeaseError> for Failure {
             LeaseError::Busy { .. } => code::TRY_AGAIN,
             LeaseError::Taken { .. } | LeaseError::Invalid(_) => code::CONFIG,
             LeaseError::Journal { .. } | LeaseError::Io { .. } => code::IO,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<BucketError> for Failure {
+    fn from(error: BucketError) -> Self {
+        let code = match &error {
+            BucketError::Busy { .. } => code::TRY_AGAIN,
+            BucketError::Invalid(_) => code::CONFIG,
+            BucketError::Limit(_) => code::LIMIT,
+            BucketError::Damaged { .. } | BucketError::Untrusted { .. } | BucketError::Io { .. } => code::IO,
         };
         Self::new(code, error.to_string())
     }

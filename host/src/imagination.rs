@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use nix::fcntl::OFlag;
 
+use crate::buckets;
 use crate::delegate::Delegate;
 use crate::failure::{Failure, code};
 use crate::netlink::World;
@@ -75,6 +76,13 @@ impl Imagination {
             self.copy(&data_dir.join(network))?;
         }
         Ok(self.copy_of(data_dir))
+    }
+
+    /// Copies what a plugin keeps; `there` says where that is, and the calls
+    /// of the plan find the copy below [`Paths::bucket_state`].
+    pub(crate) fn bucket(&self, there: &buckets::Location) -> Result<(), Failure> {
+        // Of any other names the bucket itself says what is wrong with them.
+        if there.check().is_ok() { self.copy(&there.directory()) } else { Ok(()) }
     }
 
     /// Looks for a native plugin that would be executed.

@@ -3,13 +3,17 @@
 //! One file for each attachment and plugin. A line is written *before* the
 //! change that it describes is made, so that a call that is killed at any
 //! moment leaves enough behind for the next DEL or GC to clean up. Nothing is
-//! flushed to disk: all but the leases lives in the kernel's memory and goes
-//! with it, and leases are found by their owner.
+//! flushed to disk: all but leases and the values of buckets lives in the
+//! kernel's memory and goes with it, leases are found by their owner, and values
+//! are not flushed either.
 
 pub(crate) mod census;
 mod entry;
 mod file;
 mod undo;
+
+#[cfg(test)]
+mod tests;
 
 pub(crate) use entry::{Inverse, Side};
 pub(crate) use file::{Entry, Header, Journal, Key, State, list, look};

@@ -10,6 +10,7 @@
 mod aot;
 mod audit;
 mod boot;
+mod buckets;
 mod call;
 mod capability;
 mod catalog;

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::buckets;
 use crate::failure::{Failure, code};
 use crate::firewall::{Firewall, FirewallError};
 use crate::imagination::Imagination;
@@ -62,6 +63,19 @@ impl Node {
             None => data_dir.to_owned(),
         };
         Ok(Location { data_dir, network: network.to_owned(), index_dir: self.paths.lease_indexes() })
+    }
+
+    /// Where a plugin keeps its values in a network.
+    pub(crate) fn bucket(&self, network: &str, plugin: &str) -> Result<buckets::Location, Failure> {
+        let below = |state: &Path| buckets::Location {
+            state: state.to_owned(),
+            network: network.to_owned(),
+            plugin: plugin.to_owned(),
+        };
+        if let Some(imagination) = &self.imagination {
+            imagination.bucket(&below(self.paths.state()))?;
+        }
+        Ok(below(self.paths.bucket_state()))
     }
 
     fn imagined(&self, netns: Netns) -> std::io::Result<Netns> {

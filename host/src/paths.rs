@@ -69,6 +69,11 @@ impl Paths {
         self.changing().join("leases")
     }
 
+    /// What plugins keep between calls is below this.
+    pub(crate) fn bucket_state(&self) -> &Path {
+        self.changing()
+    }
+
     /// Where the policy's files are.
     pub fn policy(&self) -> &Path {
         &self.policy

@@ -12,6 +12,7 @@ wasmtime::component::bindgen!({
         "weir:net/links.netns": crate::capability::namespaces::NetnsHandle,
         "weir:net/links.link": crate::capability::links::LinkHandle,
         "weir:store/leases.pool": crate::capability::leases::PoolHandle,
+        "weir:store/bucket.bucket": crate::capability::bucket::BucketHandle,
         "weir:plugin/request.attachment": crate::capability::request::AttachmentHandle,
         "weir:plugin/request.network": crate::capability::request::NetworkHandle,
     },

@@ -1,5 +1,6 @@
 //! What an error says of the change that it ended.
 
+use crate::buckets::BucketError;
 use crate::failure::{Failure, code};
 use crate::leases::LeaseError;
 use crate::netlink::NetlinkError;
@@ -30,6 +31,13 @@ impl Certainty for Failure {
 
     fn is_denial(&self) -> bool {
         self.code == code::DENIED
+    }
+}
+
+/// A value is replaced by one rename, which succeeds or does nothing.
+impl Certainty for BucketError {
+    fn nothing_changed(&self) -> bool {
+        true
     }
 }
 

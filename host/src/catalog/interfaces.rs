@@ -17,6 +17,7 @@ const MEANINGS: &[(&str, &str)] = &[
     ("weir:firewall/masquerade", "hides containers behind the node's addresses"),
     ("weir:firewall/guards", "keeps containers from forging hardware addresses"),
     ("weir:store/leases", "leases addresses of the network"),
+    ("weir:store/bucket", "keeps a few values of its own between calls"),
     ("weir:store/files", "reads the resolver configuration that the network names"),
     ("weir:plugin/types", "(values only)"),
     ("weir:plugin/request", "reads the request and the network configuration"),

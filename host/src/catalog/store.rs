@@ -208,6 +208,7 @@ impl Store {
             is_interface_plugin: record.description.is_interface_plugin(),
             is_ipam_plugin: record.description.is_ipam_plugin(),
             code: Code::Stored(self.compiled(&record.digest, digest)?),
+            imports: record.description.imports.clone(),
         })
     }
 

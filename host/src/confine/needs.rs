@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::call::Call;
-use crate::catalog::{Origin, Plugin};
+use crate::catalog::Plugin;
 use crate::journal::Inverse;
 use crate::request::Command;
 
@@ -60,15 +60,8 @@ impl Needs {
         let ipam = config.ipam_kind.as_deref();
         // An installed component is opened here, while that is possible.
         let found = call.ipam_plugin();
-        let is_granted = |prefix: &str| {
-            let ipam = found.as_ref().ok().copied().flatten();
-            // What the operator installed may use what the policy says.
-            let mut any = ipam.into_iter().chain([plugin]).map(|plugin| match plugin.origin {
-                Origin::Bundled { grants } => grants.iter().any(|grant| grant.starts_with(prefix)),
-                Origin::Installed => true,
-            });
-            any.any(|is_granted| is_granted)
-        };
+        let plugins = [Some(plugin), found.as_ref().ok().copied().flatten()];
+        let is_granted = |prefix: &str| plugins.into_iter().flatten().any(|plugin| plugin.imports(prefix));
         let is_program = matches!(found, Ok(None));
         let mut needs = Self {
             network: is_granted("weir:net/") || is_granted("weir:firewall/"),
@@ -80,6 +73,9 @@ impl Needs {
         needs.add_state(call);
         if needs.leases {
             needs.add_leases(call);
+        }
+        for plugin in plugins.into_iter().flatten().filter(|plugin| plugin.imports("weir:store/bucket")) {
+            needs.add_bucket(call, plugin.name);
         }
         if is_granted("weir:store/files") {
             for path in config.named("resolvConf") {
@@ -120,6 +116,15 @@ impl Needs {
         }
     }
 
+    fn add_bucket(&mut self, call: &Call, plugin: &str) {
+        // Of a place that cannot be trusted the call says so when it opens it.
+        if let Ok(location) = call.node.bucket(&call.key.network, plugin)
+            && location.prepare(call.may_keep())
+        {
+            self.add(location.directory(), Use::Write, Missing::Skip);
+        }
+    }
+
     /// What taking back the journal needs, which the plugin, or another
     /// version of it, wrote at another time.
     fn add_journal(&mut self, call: &Call) {
@@ -132,6 +137,7 @@ impl Needs {
                     self.add(data_dir.join(&journal.header.key.network), Use::Write, Missing::Skip);
                     self.add(call.node.paths().lease_indexes(), Use::Write, Missing::Skip);
                 }
+                Inverse::RestoreValue { plugin, .. } => self.add_bucket(call, &plugin),
                 Inverse::DelegateDel { plugin, .. } => self.program = Some(plugin),
                 Inverse::RemoveMasquerade { .. } | Inverse::RemoveGuard { .. } => self.network = true,
                 _ => (self.network, self.container) = (true, true),

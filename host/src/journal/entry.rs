@@ -5,6 +5,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::buckets::Value;
+use crate::printable::printable;
+
 /// Which namespace a change was made in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -68,11 +71,20 @@ pub(crate) enum Inverse {
     RemoveMasquerade { source: IpAddr },
     /// Take a hardware address off a port's guard.
     RemoveGuard { port: String, mac: [u8; 6] },
+    /// Give a key of a plugin's bucket the value that it had (none: remove it),
+    /// if it still has the one of this tag (none: is still removed). Counts
+    /// only until the ADD has succeeded.
+    RestoreValue { plugin: String, key: String, earlier: Option<Value>, written: Option<u64> },
     /// Call DEL of a native IPAM plugin, with the attachment's configuration.
     DelegateDel { plugin: String, path: Vec<PathBuf> },
 }
 
 impl Inverse {
+    /// Whether the change is for good once the ADD has succeeded.
+    pub(super) fn is_until_added(&self) -> bool {
+        matches!(self, Self::RestoreValue { .. })
+    }
+
     /// The operation's name, for the audit log.
     pub(crate) fn name(&self) -> &'static str {
         match self {
@@ -88,6 +100,8 @@ impl Inverse {
             Self::ReleaseLease { .. } => "undo reserve",
             Self::RemoveMasquerade { .. } => "undo masquerade",
             Self::RemoveGuard { .. } => "undo guard",
+            Self::RestoreValue { written: Some(_), .. } => "undo set-value",
+            Self::RestoreValue { written: None, .. } => "undo remove-value",
             Self::DelegateDel { .. } => "undo delegate",
         }
     }
@@ -112,6 +126,7 @@ impl Inverse {
             Self::ReleaseLease { address, .. } => address.to_string(),
             Self::RemoveMasquerade { source } => source.to_string(),
             Self::RemoveGuard { port, .. } => port.clone(),
+            Self::RestoreValue { key, .. } => printable(key).into_owned(),
             Self::DelegateDel { plugin, .. } => plugin.clone(),
         }
     }

@@ -169,7 +169,10 @@ impl Journal {
                         *change = None;
                     }
                 }
-                Ok(Line::Added { added }) => journal.added = Some(added),
+                Ok(Line::Added { added }) => {
+                    journal.added = Some(added);
+                    journal.settle(Inverse::is_until_added);
+                }
                 Err(_) => {}
             }
         }
@@ -208,9 +211,10 @@ impl Journal {
         self.append(&(line + "\n"))
     }
 
-    /// Notes that ADD succeeded. An attachment without changes has no file.
+    /// Notes that ADD succeeded. An attachment without changes that DEL has to
+    /// take back has no file.
     pub(crate) fn commit(&mut self, addresses: Vec<String>) -> Result<(), Failure> {
-        if self.changes.iter().all(Option::is_none) {
+        if self.changes.iter().flatten().all(Inverse::is_until_added) {
             return self.remove();
         }
         let line = json(&Line::Added { added: addresses.clone() })?;
@@ -218,7 +222,8 @@ impl Journal {
         self.append(&(line + "\n"))
     }
 
-    /// Notes, during DEL, that the plugin itself has undone changes.
+    /// Forgets changes that are not to be undone: during DEL, since the plugin
+    /// itself has undone them.
     pub(crate) fn settle(&mut self, is_undone: impl Fn(&Inverse) -> bool) {
         for change in &mut self.changes {
             if change.as_ref().is_some_and(&is_undone) {

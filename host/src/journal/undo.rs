@@ -1,7 +1,10 @@
 //! Taking changes back.
 
+use std::time::Instant;
+
 use super::entry::{Inverse, Side};
 use super::file::Journal;
+use crate::buckets::Bucket;
 use crate::delegate;
 use crate::failure::Failure;
 use crate::leases::{Owner, Pool};
@@ -10,6 +13,10 @@ use crate::node::Node;
 
 /// How long taking back one lease waits for the pool's lock.
 const LEASE_LOCK_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// How long a roll-back waits for buckets, of which it may open one again and
+/// again.
+const BUCKET_LOCK_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// What a roll-back achieved.
 #[derive(Debug, Default)]
@@ -28,12 +35,13 @@ pub(crate) type Note<'a> = dyn FnMut(&Inverse, &Result<(), Failure>) + 'a;
 pub(crate) fn roll_back(journal: &mut Journal, node: &Node, only_new: bool, note: &mut Note<'_>) -> Undone {
     let mut undone = Undone::default();
     let survived_a_reboot = !journal.is_of_this_boot();
+    let patience = Instant::now() + BUCKET_LOCK_WAIT;
     for (number, inverse) in journal.pending(only_new) {
         if survived_a_reboot && !outlives_a_reboot(&inverse) {
             journal.forget(number);
             continue;
         }
-        let done = undo(&inverse, journal, node);
+        let done = undo(&inverse, journal, node, patience);
         note(&inverse, &done);
         match done {
             Ok(()) => {
@@ -47,10 +55,13 @@ pub(crate) fn roll_back(journal: &mut Journal, node: &Node, only_new: bool, note
 }
 
 fn outlives_a_reboot(inverse: &Inverse) -> bool {
-    matches!(inverse, Inverse::ReleaseLease { .. } | Inverse::DelegateDel { .. })
+    matches!(
+        inverse,
+        Inverse::ReleaseLease { .. } | Inverse::RestoreValue { .. } | Inverse::DelegateDel { .. }
+    )
 }
 
-fn undo(inverse: &Inverse, journal: &Journal, node: &Node) -> Result<(), Failure> {
+fn undo(inverse: &Inverse, journal: &Journal, node: &Node, patience: Instant) -> Result<(), Failure> {
     let key = &journal.header.key;
     match inverse {
         Inverse::DeleteLink { side, name, kind, mac } => with_link(node, *side, name, |netns, link| {
@@ -114,6 +125,14 @@ fn undo(inverse: &Inverse, journal: &Journal, node: &Node) -> Result<(), Failure
         }
         Inverse::RemoveGuard { port, mac } => {
             node.firewall(|firewall| firewall.guard_remove(&key.name(), port, *mac).map(drop))
+        }
+        Inverse::RestoreValue { plugin, key: of_value, earlier, written } => {
+            let location = node.bucket(&key.network, plugin)?;
+            let wait = patience.saturating_duration_since(Instant::now());
+            if let Some(bucket) = Bucket::open_existing(&location, wait)? {
+                bucket.restore(of_value, earlier.as_ref(), *written)?;
+            }
+            Ok(())
         }
         Inverse::DelegateDel { .. } if node.is_imagined() => Ok(()),
         Inverse::DelegateDel { plugin, path } => delegate::undo(plugin, path, &journal.header),

@@ -1,7 +1,7 @@
 //! The interfaces that components may import, by name and without version.
 
 /// All of them, as in `wit/`.
-pub(super) const KNOWN: [&str; 15] = [
+pub(super) const KNOWN: [&str; 16] = [
     "weir:firewall/guards",
     "weir:firewall/masquerade",
     "weir:host/clock",
@@ -15,6 +15,7 @@ pub(super) const KNOWN: [&str; 15] = [
     "weir:plugin/ipam",
     "weir:plugin/request",
     "weir:plugin/types",
+    "weir:store/bucket",
     "weir:store/files",
     "weir:store/leases",
 ];

@@ -5,6 +5,7 @@
 use std::fmt;
 
 use crate::bindings::platform::weir::net::types::NetError;
+use crate::bindings::platform::weir::store::bucket::BucketError;
 use crate::bindings::platform::weir::store::files::FileError;
 use crate::bindings::platform::weir::store::leases::StoreError;
 use crate::types::CniError;
@@ -87,6 +88,20 @@ impl From<StoreError> for CniError {
             StoreError::Taken(message) | StoreError::Invalid(message) => (Self::CONFIG, message),
             StoreError::Limit(message) => (Self::LIMIT, message),
             StoreError::Io(message) | StoreError::Other(message) => (Self::IO, message),
+        };
+        Self::new(code, message)
+    }
+}
+
+impl From<BucketError> for CniError {
+    fn from(error: BucketError) -> Self {
+        let (code, message) = match error {
+            BucketError::Busy(message) => (Self::TRY_AGAIN, message),
+            BucketError::Invalid(message) => (Self::CONFIG, message),
+            BucketError::Limit(message) => (Self::LIMIT, message),
+            BucketError::Damaged(message) | BucketError::Io(message) | BucketError::Other(message) => {
+                (Self::IO, message)
+            }
         };
         Self::new(code, message)
     }

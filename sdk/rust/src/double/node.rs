@@ -44,7 +44,7 @@ impl Node {
     /// The operation has the contract's name, behind that of its resource or
     /// interface: `"netns.create-veth"`, `"link.set-up"`, `"addresses.add"`,
     /// `"links.container"`, `"pool.reserve-next"`, `"leases.open"`,
-    /// `"files.read"`, `"ipam.add"`. The node panics at its end if there was no
+    /// `"bucket.open"`, `"bucket.set"`, `"files.read"`, `"ipam.add"`. The node panics at its end if there was no
     /// such call, since the test has shown nothing then.
     pub fn fail_next(&self, operation: &str, error: impl Into<Refusal>) {
         self.0.borrow_mut().refusals.push((operation.to_owned(), error.into()));

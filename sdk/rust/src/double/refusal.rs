@@ -1,6 +1,7 @@
 //! Refusals that a test asks for.
 
 use crate::bindings::platform::weir::net::types::NetError;
+use crate::bindings::platform::weir::store::bucket::BucketError;
 use crate::bindings::platform::weir::store::files::FileError;
 use crate::bindings::platform::weir::store::leases::StoreError;
 use crate::types::CniError;
@@ -13,6 +14,8 @@ pub enum Refusal {
     Net(NetError),
     /// Of `weir:store/leases`.
     Store(StoreError),
+    /// Of `weir:store/bucket`.
+    Bucket(BucketError),
     /// Of `weir:store/files`.
     File(FileError),
     /// Of `weir:plugin/ipam`.
@@ -40,4 +43,4 @@ macro_rules! refusal {
     )*};
 }
 
-refusal!(Net(NetError), Store(StoreError), File(FileError), Cni(CniError));
+refusal!(Net(NetError), Store(StoreError), Bucket(BucketError), File(FileError), Cni(CniError));

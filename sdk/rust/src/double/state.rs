@@ -12,6 +12,7 @@ use super::ipam::Ipam;
 use super::net::namespace::Namespace;
 use super::refusal::Refusal;
 use super::request::{Call, Owner};
+use super::store::bucket::Buckets;
 use super::store::leases::Directories;
 use crate::bindings::platform::weir::firewall::masquerade::Entry;
 
@@ -30,6 +31,7 @@ pub(super) struct State {
     pub(super) masquerade: Vec<(Owner, Entry)>,
     pub(super) guards: Vec<Guard>,
     pub(super) leases: Directories,
+    pub(super) buckets: Buckets,
     pub(super) files: BTreeMap<String, String>,
     pub(super) ambient: Ambient,
     pub(super) ipam: Ipam,
@@ -62,6 +64,7 @@ impl State {
             masquerade: Vec::new(),
             guards: Vec::new(),
             leases: Directories::default(),
+            buckets: Buckets::default(),
             files: BTreeMap::new(),
             ambient: Ambient::default(),
             ipam: Ipam::default(),

@@ -1,4 +1,5 @@
 //! `weir:store`: what a plugin keeps between calls.
 
+pub mod bucket;
 pub mod files;
 pub mod leases;

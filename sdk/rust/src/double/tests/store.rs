@@ -1,6 +1,7 @@
 use crate::double::Node;
 use crate::double::net::parsed_address;
 use crate::double::request::{Attachment, Network};
+use crate::double::store::bucket::{self, BucketError};
 use crate::double::store::files::{self, FileError};
 use crate::double::store::leases::{self, AddressRange, StoreError};
 
@@ -67,4 +68,53 @@ fn paths_have_to_stand_in_the_configuration() {
     assert!(files::read("/etc/resolv.conf").is_ok());
     assert!(matches!(files::read("/etc/shadow"), Err(FileError::Denied(_))));
     assert!(matches!(files::read("/no"), Err(FileError::NotFound(_))));
+}
+
+#[test]
+fn the_bucket_keeps_values_for_each_network() {
+    let node = Node::new().with_value("count", b"7");
+    Attachment::new("{}").id();
+    let bucket = bucket::open().unwrap();
+    assert_eq!(bucket.get("count").unwrap().as_deref(), Some(&b"7"[..]));
+    bucket.set("count", b"8").unwrap();
+    bucket.set("../x", b"").unwrap();
+    assert_eq!(bucket.keys().unwrap(), ["../x", "count"]);
+    bucket.remove("../x").unwrap();
+    bucket.remove("../x").unwrap();
+    assert_eq!(bucket.get("../x"), Ok(None));
+    drop(bucket);
+    Network::new(r#"{"name": "other"}"#).name();
+    assert_eq!(bucket::open().unwrap().keys(), Ok(Vec::new()));
+    assert_eq!(node.values("net"), [("count".to_owned(), b"8".to_vec())].into());
+    assert!(node.values("other").is_empty());
+}
+
+#[test]
+fn the_bucket_is_locked_until_its_handle_is_dropped() {
+    let node = Node::new();
+    let opened = bucket::open().unwrap();
+    assert!(matches!(bucket::open(), Err(BucketError::Busy(_))));
+    drop(opened);
+    node.fail_next("bucket.set", BucketError::Damaged("torn".to_owned()));
+    let bucket = bucket::open().unwrap();
+    assert_eq!(bucket.set("a", b"1"), Err(BucketError::Damaged("torn".to_owned())));
+    bucket.set("a", b"1").unwrap();
+}
+
+#[test]
+fn the_bucket_has_the_limits_of_the_host() {
+    let _node = Node::new();
+    let bucket = bucket::open().unwrap();
+    for key in ["", &"k".repeat(129)] {
+        assert!(matches!(bucket.get(key), Err(BucketError::Invalid(_))));
+        assert!(matches!(bucket.set(key, b""), Err(BucketError::Invalid(_))));
+        assert!(matches!(bucket.remove(key), Err(BucketError::Invalid(_))));
+    }
+    bucket.set("a", &[0; 16 << 10]).unwrap();
+    assert!(matches!(bucket.set("a", &[0; (16 << 10) + 1]), Err(BucketError::Limit(_))));
+    for number in 1..1024 {
+        bucket.set(&number.to_string(), b"").unwrap();
+    }
+    bucket.set("a", b"again").unwrap();
+    assert!(matches!(bucket.set("b", b""), Err(BucketError::Limit(_))));
 }

@@ -1,0 +1,150 @@
+//! Values of buckets in the journal: what is taken back until an ADD has
+//! succeeded, and stays afterwards.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::buckets::{Bucket, Value};
+use crate::node::Node;
+use crate::paths::Paths;
+
+const WAIT: Duration = Duration::from_secs(1);
+
+/// A node whose state is in a directory of its own.
+struct Scene {
+    _directory: tempfile::TempDir,
+    node: Node,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let node = Node::new(None, Paths::below(directory.path()), Instant::now() + WAIT);
+        Self { _directory: directory, node }
+    }
+
+    fn journals(&self) -> std::path::PathBuf {
+        self.node.paths().attachments()
+    }
+
+    fn begin(&self) -> Journal {
+        let [network, container_id, ifname, plugin] = ["n", "c", "eth0", "bridge"].map(str::to_owned);
+        let header = Header::new(Key { network, container_id, ifname, plugin }, None, None, String::new());
+        Journal::begin(&self.journals(), header, WAIT).unwrap()
+    }
+
+    fn bucket(&self) -> Bucket {
+        Bucket::open(&self.node.bucket("n", "acme").unwrap(), WAIT).unwrap()
+    }
+
+    /// Sets a value as an ADD does, or removes it.
+    fn change(&self, journal: &mut Journal, text: Option<&str>) {
+        let bucket = self.bucket();
+        let value = text.map(|text| Value::new(text.as_bytes().to_vec()).unwrap());
+        let inverse = Inverse::RestoreValue {
+            plugin: "acme".to_owned(),
+            key: "k".to_owned(),
+            earlier: bucket.get("k").unwrap(),
+            written: value.as_ref().map(Value::tag),
+        };
+        journal.record(inverse).unwrap();
+        match value {
+            Some(value) => bucket.set("k", &value).unwrap(),
+            None => bucket.remove("k").unwrap(),
+        }
+    }
+
+    fn value(&self) -> Option<String> {
+        let value = self.bucket().get("k").unwrap()?;
+        Some(String::from_utf8(value.into_bytes()).unwrap())
+    }
+
+    fn roll_back(&self, journal: &mut Journal) {
+        let undone = roll_back(journal, &self.node, false, &mut |_, _| {});
+        assert!(undone.failures.is_empty(), "{:?}", undone.failures);
+    }
+}
+
+/// A change that DEL takes back, and that touches nothing here.
+fn other() -> Inverse {
+    Inverse::ReleaseLease { data_dir: "/nonexistent".into(), address: [10, 0, 0, 1].into() }
+}
+
+fn is_empty(directory: &Path) -> bool {
+    std::fs::read_dir(directory).unwrap().next().is_none()
+}
+
+#[test]
+fn what_a_killed_add_set_is_put_back() {
+    let scene = Scene::new();
+    scene.change(&mut scene.begin(), Some("before"));
+    std::fs::remove_dir_all(scene.journals()).unwrap();
+    for changes in
+        [&[Some("one")][..], &[Some("one"), Some("two")], &[None], &[None, Some("two")], &[Some("one"), None]]
+    {
+        let mut journal = scene.begin();
+        for change in changes {
+            scene.change(&mut journal, *change);
+        }
+        drop(journal);
+        let mut journal = scene.begin();
+        assert!(journal.is_interrupted());
+        scene.roll_back(&mut journal);
+        assert_eq!(scene.value().as_deref(), Some("before"), "{changes:?}");
+        journal.remove().unwrap();
+    }
+}
+
+#[test]
+fn what_a_successful_add_set_stays() {
+    let scene = Scene::new();
+    let mut journal = scene.begin();
+    journal.record(other()).unwrap();
+    scene.change(&mut journal, Some("one"));
+    journal.commit(Vec::new()).unwrap();
+    drop(journal);
+    let mut journal = scene.begin();
+    assert_eq!(journal.pending(false), [(0, other())]);
+    scene.roll_back(&mut journal);
+    assert_eq!(scene.value().as_deref(), Some("one"));
+}
+
+#[test]
+fn values_alone_leave_no_journal() {
+    let scene = Scene::new();
+    let mut journal = scene.begin();
+    scene.change(&mut journal, Some("one"));
+    assert!(!is_empty(&scene.journals()));
+    journal.commit(Vec::new()).unwrap();
+    assert!(is_empty(&scene.journals()));
+}
+
+#[test]
+fn a_second_add_that_is_killed_is_taken_back_alone() {
+    let scene = Scene::new();
+    let mut journal = scene.begin();
+    journal.record(other()).unwrap();
+    scene.change(&mut journal, Some("one"));
+    journal.commit(Vec::new()).unwrap();
+    drop(journal);
+    scene.change(&mut scene.begin(), Some("two"));
+    let mut journal = scene.begin();
+    assert_eq!(journal.pending(false).len(), 2);
+    scene.roll_back(&mut journal);
+    assert_eq!(scene.value().as_deref(), Some("one"));
+}
+
+#[test]
+fn a_bucket_that_others_hold_is_not_waited_for_again_and_again() {
+    let scene = Scene::new();
+    let mut journal = scene.begin();
+    for number in 0..20 {
+        scene.change(&mut journal, Some(&number.to_string()));
+    }
+    let _held = scene.bucket();
+    let started = Instant::now();
+    let undone = roll_back(&mut journal, &scene.node, false, &mut |_, _| {});
+    assert_eq!((undone.count, undone.failures.len()), (0, 20));
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+}
