@@ -6,6 +6,8 @@
 //! compiled code are in `scenarios/plugin_command.rs`.
 
 mod addresses;
+mod bucket_changes;
+mod buckets;
 mod calls;
 mod leases;
 mod mutations;
@@ -29,6 +31,8 @@ pub(crate) fn tests() -> Vec<Test> {
         upper::tests(),
         addresses::tests(),
         leases::tests(),
+        buckets::tests(),
+        bucket_changes::tests(),
         results::tests(),
         calls::tests(),
         raw::tests(),

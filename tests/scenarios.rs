@@ -2,6 +2,7 @@
 //! crowds, and other plugins on the same node. And weir's own commands.
 
 mod audit;
+mod buckets;
 mod changed_policy;
 mod confinement;
 mod containerd;
@@ -54,6 +55,7 @@ pub(crate) fn tests() -> Vec<Test> {
         plugin_command::tests(),
         tenants::tests(),
         macvlan::tests(),
+        buckets::tests(),
         containerd::tests(),
     ];
     parts.into_iter().flatten().collect()

@@ -23,10 +23,11 @@ impl Lab {
         Ok((facts, snapshots))
     }
 
-    /// The state, weir's journal, and the packet filter where `nft` shows it.
+    /// The state, weir's journal and buckets, and the packet filter where `nft` shows it.
     pub(crate) fn digest(&self) -> anyhow::Result<Facts> {
         let (mut facts, _) = self.state()?;
         list(&self.path("weir").join("attachments"), "journal", &mut facts);
+        list(&self.path("weir").join("buckets"), "bucket", &mut facts);
         if is_installed("nft") {
             facts.insert(
                 "nft".to_owned(),

@@ -13,6 +13,7 @@
 #![cfg(target_arch = "wasm32")]
 
 mod answers;
+mod bucket;
 mod network;
 mod resources;
 mod store;
@@ -22,6 +23,7 @@ use std::collections::HashMap;
 use serde_json::Value;
 use weir_sdk::net::links::{Link, Netns};
 use weir_sdk::request::{Attachment, Network};
+use weir_sdk::store::bucket::Bucket;
 use weir_sdk::store::leases::Pool;
 use weir_sdk::types::Dns;
 use weir_sdk::{CniError, CniResult, InterfacePlugin, IpamPlugin, IpamResult};
@@ -39,6 +41,7 @@ struct Raid<'a> {
     links: HashMap<String, Link>,
     namespaces: Vec<Netns>,
     pools: Vec<Pool>,
+    buckets: Vec<Bucket>,
     result: CniResult,
 }
 
@@ -84,6 +87,7 @@ impl<'a> Raid<'a> {
             links: HashMap::new(),
             namespaces: Vec::new(),
             pools: Vec::new(),
+            buckets: Vec::new(),
             result: CniResult { interfaces: Vec::new(), ips: Vec::new(), routes: Vec::new(), dns },
         }
     }
@@ -109,6 +113,7 @@ impl<'a> Raid<'a> {
             .or_else(|| self.network(step))
             .or_else(|| self.addresses(step))
             .or_else(|| self.store(step))
+            .or_else(|| self.bucket(step))
             .or_else(|| self.answer(step));
         taken.unwrap_or_else(|| Err(CniError::config(format!("there is no step {}", step.text("do")))))
     }
