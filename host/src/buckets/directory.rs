@@ -35,17 +35,17 @@ impl BucketDirectory {
     pub(super) fn open(location: &Location) -> Result<Option<Self>, BucketError> {
         let Some(mut above) = open_state(location)? else { return Ok(None) };
         let mut path = location.state.clone();
-        // Under confinement nothing but the bucket itself may be read.
-        for (name, access) in [
-            (BUCKETS, OFlag::O_PATH),
-            (&location.network, OFlag::O_PATH),
-            (&location.plugin, OFlag::O_RDONLY),
-        ] {
+        for name in [BUCKETS, &location.network, &location.plugin] {
             path.push(name);
-            let Some(directory) = open_below(&above, name, &path, access)? else { return Ok(None) };
+            let Some(directory) = open_below(&above, name, &path)? else { return Ok(None) };
             above = directory;
         }
-        Ok(Some(Self { dir: Dir::from_std_file(File::from(above)), path }))
+        // Only now, as a confined process may read no other directory, nor one
+        // that was not trusted.
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let dir = openat(&above, ".", flags, Mode::empty())
+            .map_err(|errno| BucketError::io("open the bucket", &path, errno))?;
+        Ok(Some(Self { dir: Dir::from_std_file(File::from(dir)), path }))
     }
 
     /// Makes the directory, and those above it, and opens it.
@@ -61,7 +61,7 @@ impl BucketDirectory {
                 Err(errno) => return Err(failed(errno.into())),
             }
             path.push(name);
-            above = open_below(&above, name, &path, OFlag::O_PATH)?.ok_or_else(vanished)?;
+            above = open_below(&above, name, &path)?.ok_or_else(vanished)?;
         }
         Self::open(location)?.ok_or_else(vanished)
     }
@@ -161,13 +161,8 @@ fn open_state(location: &Location) -> Result<Option<OwnedFd>, BucketError> {
 }
 
 /// Opens a directory in another one.
-fn open_below(
-    above: &OwnedFd,
-    name: &str,
-    path: &Path,
-    access: OFlag,
-) -> Result<Option<OwnedFd>, BucketError> {
-    let flags = access | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+fn open_below(above: &OwnedFd, name: &str, path: &Path) -> Result<Option<OwnedFd>, BucketError> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     checked(openat(above, name, flags, Mode::empty()), path)
 }
 
