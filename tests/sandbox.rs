@@ -11,6 +11,8 @@ mod buckets;
 mod calls;
 mod leases;
 mod mutations;
+mod neighbor_entries;
+mod neighbors;
 mod network;
 mod raw;
 mod resources;
@@ -30,6 +32,8 @@ pub(crate) fn tests() -> Vec<Test> {
         network::tests(),
         upper::tests(),
         addresses::tests(),
+        neighbors::tests(),
+        neighbor_entries::tests(),
         leases::tests(),
         buckets::tests(),
         bucket_changes::tests(),

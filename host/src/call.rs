@@ -243,6 +243,20 @@ impl Call {
         self.carry_out(guest, operation, object.into(), fate, inverse, work)
     }
 
+    /// The same for a list, of which each item is a change that is counted.
+    pub(crate) fn change_list<T, E: fmt::Display + Certainty>(
+        &self,
+        guest: &Guest,
+        operation: &'static str,
+        (object, count): (String, usize),
+        inverse: Option<Inverse>,
+        work: impl FnOnce() -> Result<T, E>,
+    ) -> Served<Result<T, E>> {
+        let more = u32::try_from(count.saturating_sub(1)).unwrap_or(u32::MAX);
+        self.count_changes(guest, more)?;
+        self.change(guest, operation, object, inverse, work)
+    }
+
     /// The same for what attachments share, which nothing takes back.
     pub(crate) fn change_shared<T, E: fmt::Display + Certainty>(
         &self,
@@ -327,9 +341,13 @@ impl Call {
     /// Ends a plugin that wants to make too many changes. They are those of the
     /// whole call, in which it may be started several times.
     fn count_change(&self, guest: &Guest) -> Served<()> {
+        self.count_changes(guest, 1)
+    }
+
+    fn count_changes(&self, guest: &Guest, more: u32) -> Served<()> {
         let mut counts = self.changes_of.borrow_mut();
         let count = counts.entry(guest.name.clone()).or_insert(0);
-        *count += 1;
+        *count = count.saturating_add(more);
         let limit = guest.permit.limits().changes.unwrap_or(CHANGE_LIMIT).min(CHANGE_LIMIT);
         if *count <= limit {
             return Ok(());

@@ -15,6 +15,6 @@ mod undo;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use entry::{Inverse, Side};
+pub(crate) use entry::{Inverse, Side, some_of};
 pub(crate) use file::{Entry, Header, Journal, Key, State, list, look};
 pub(crate) use undo::{Undone, roll_back};

@@ -4,11 +4,14 @@
 //! above, in `capability` and `journal`.
 
 mod address;
+mod batch;
 mod connection;
+mod forwarding;
 mod imagined;
 mod link;
 mod macvlan;
 mod namespace;
+mod neighbor;
 mod route;
 mod sysctl;
 mod vlan;
@@ -21,12 +24,15 @@ use std::time::Duration;
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 
+pub(crate) use batch::BatchError;
 pub(crate) use connection::Budget;
 use connection::{Connection, Interruption};
+pub(crate) use forwarding::{ALL_ADDRESSES, Forwarding, ForwardingState};
 use imagined::Imagined;
 pub(crate) use imagined::World;
 pub(crate) use link::{BridgeSpec, LinkState, OperState, PortFlags, VethEnd};
 pub(crate) use macvlan::{MacvlanMode, MacvlanSpec};
+pub(crate) use neighbor::{Neighbor, NeighborState};
 pub(crate) use route::RouteSpec;
 pub(crate) use vlan::VlanRange;
 pub(crate) use vxlan::VxlanSpec;

@@ -240,6 +240,7 @@ fn link_interface(linker: &mut Linker<Session>, name: &str) -> wasmtime::Result<
         "weir:net/links" => net::links::add_to_linker::<_, Own>(linker, |session| session),
         "weir:net/addresses" => net::addresses::add_to_linker::<_, Own>(linker, |session| session),
         "weir:net/routes" => net::routes::add_to_linker::<_, Own>(linker, |session| session),
+        "weir:net/neighbors" => net::neighbors::add_to_linker::<_, Own>(linker, |session| session),
         "weir:net/sysctls" => net::sysctls::add_to_linker::<_, Own>(linker, |session| session),
         "weir:firewall/masquerade" => {
             firewall::masquerade::add_to_linker::<_, Own>(linker, |session| session)

@@ -37,7 +37,7 @@ fn subjects() -> [Subject<'static>; 3] {
     [subject, Subject { plugin: "acme", is_bundled: false, ..subject }, Subject { tenant: Some("t"), ..subject }]
 }
 
-fn operations() -> [Operation<'static>; 12] {
+fn operations() -> [Operation<'static>; 13] {
     let prefix = "::ffff:10.1.2.3/128".parse().expect("it is a prefix");
     [
         Operation::Import("weir:net/links@0.1.0"),
@@ -50,6 +50,7 @@ fn operations() -> [Operation<'static>; 12] {
         Operation::Passthru("eth1"),
         Operation::Address(prefix),
         Operation::Route(prefix),
+        Operation::Neighbor(prefix),
         Operation::Sysctl("accept_ra"),
         Operation::Delegate("dhcp"),
     ]

@@ -105,6 +105,7 @@ impl Snapshot {
                 snapshot.add_route(&route);
             }
             snapshot.add_sysctls();
+            snapshot.add_forwarding()?;
             Ok(snapshot)
         })
     }
@@ -173,6 +174,21 @@ impl Snapshot {
         // The kernel sets this one when the carrier is gone, some time later.
         let flags: Vec<&str> = flags.filter(|flag| *flag != "linkdown").collect();
         self.facts.insert(format!("route/{text}"), flags.join(" "));
+    }
+
+    /// Entries that somebody added to the forwarding databases of bridges and
+    /// of VXLAN links.
+    fn add_forwarding(&mut self) -> anyhow::Result<()> {
+        let text = Program::new("bridge").arguments(["-json", "fdb", "show"]).succeed()?;
+        let entries: Vec<Value> = serde_json::from_str(&text).context("read bridge's answer")?;
+        for entry in entries {
+            let is_added = word(&entry, "state") == "static" || !entry["dst"].is_null();
+            if is_added && word(&entry, "state") != "" {
+                let (dev, mac) = (word(&entry, "ifname"), word(&entry, "mac"));
+                self.facts.insert(format!("forwarding/{dev}/{mac}/{}", word(&entry, "dst")), String::new());
+            }
+        }
+        Ok(())
     }
 
     fn add_sysctls(&mut self) {

@@ -3,7 +3,7 @@
 use crate::buckets::BucketError;
 use crate::failure::{Failure, code};
 use crate::leases::LeaseError;
-use crate::netlink::NetlinkError;
+use crate::netlink::{BatchError, NetlinkError};
 
 /// Whether an error proves that nothing was changed. If it does not, the way
 /// back stays in the journal: a request without an answer may be carried out
@@ -21,6 +21,12 @@ pub(crate) trait Certainty {
 impl Certainty for NetlinkError {
     fn nothing_changed(&self) -> bool {
         matches!(self, Self::Kernel { .. } | Self::Absent { .. })
+    }
+}
+
+impl Certainty for BatchError {
+    fn nothing_changed(&self) -> bool {
+        self.is_undone && self.error.nothing_changed()
     }
 }
 

@@ -13,6 +13,10 @@ const MEANINGS: &[(&str, &str)] = &[
     ("weir:net/links", "makes, moves and changes network links"),
     ("weir:net/addresses", "sets the IP addresses of links"),
     ("weir:net/routes", "sets routes"),
+    (
+        "weir:net/neighbors",
+        "says which stations links reach, and where (ARP, neighbor discovery, forwarding)",
+    ),
     ("weir:net/sysctls", "changes kernel settings of links"),
     ("weir:firewall/masquerade", "hides containers behind the node's addresses"),
     ("weir:firewall/guards", "keeps containers from forging hardware addresses"),

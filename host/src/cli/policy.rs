@@ -44,8 +44,8 @@ pub(super) struct Question {
     /// One operation, as in import:weir:net/links, namespace:host,
     /// create-link:veth:veth0, bridge:br-a, parent:eth1 (also with what is put
     /// on it: parent:macvlan:eth1, parent:passthru:eth1, parent:vxlan:*),
-    /// address:10.1.2.3, route:0.0.0.0/0, sysctl:accept_ra or delegate:dhcp.
-    /// Ends with 1 if it is denied.
+    /// address:10.1.2.3, route:0.0.0.0/0, neighbor:10.1.2.3, sysctl:accept_ra
+    /// or delegate:dhcp. Ends with 1 if it is denied.
     #[arg(long, value_name = "OPERATION")]
     op: Option<String>,
     /// The directory of policy.toml and policy.d [default: /etc/weir, or

@@ -1,11 +1,13 @@
 //! The lines of a journal.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::buckets::Value;
+use crate::netlink::{Forwarding, Neighbor};
 use crate::printable::printable;
 
 /// Which namespace a change was made in.
@@ -63,6 +65,16 @@ pub(crate) enum Inverse {
         table: Option<u32>,
         priority: Option<u32>,
     },
+    /// Remove neighbors from a link that the attachment did not make, unless
+    /// somebody else has replaced them.
+    RemoveNeighbors { side: Side, name: String, neighbors: Vec<Neighbor> },
+    /// Put neighbors back.
+    RestoreNeighbors { side: Side, name: String, neighbors: Vec<Neighbor> },
+    /// Remove entries from the forwarding database of a link that the
+    /// attachment did not make, unless somebody else has replaced them.
+    RemoveForwarding { side: Side, name: String, entries: Vec<Forwarding> },
+    /// Put entries of a forwarding database back.
+    RestoreForwarding { side: Side, name: String, entries: Vec<Forwarding> },
     /// Put a setting of a link back.
     RestoreSysctl { side: Side, ipv4: bool, path: String, value: String },
     /// Release a lease.
@@ -96,6 +108,10 @@ impl Inverse {
             Self::RemoveAddress { .. } => "undo add-address",
             Self::RestoreAddress { .. } => "undo remove-address",
             Self::RemoveRoute { .. } => "undo add-route",
+            Self::RemoveNeighbors { .. } => "undo add-neighbors",
+            Self::RestoreNeighbors { .. } => "undo remove-neighbors",
+            Self::RemoveForwarding { .. } => "undo add-forwarding",
+            Self::RestoreForwarding { .. } => "undo remove-forwarding",
             Self::RestoreSysctl { .. } => "undo set-sysctl",
             Self::ReleaseLease { .. } => "undo reserve",
             Self::RemoveMasquerade { .. } => "undo masquerade",
@@ -122,6 +138,14 @@ impl Inverse {
             Self::RemoveRoute { side, name, destination, .. } => {
                 format!("{destination} through {name} in {}", side.label())
             }
+            Self::RemoveNeighbors { side, name, neighbors }
+            | Self::RestoreNeighbors { side, name, neighbors } => {
+                format!("{} on {name} in {}", some_of(neighbors), side.label())
+            }
+            Self::RemoveForwarding { side, name, entries }
+            | Self::RestoreForwarding { side, name, entries } => {
+                format!("{} on {name} in {}", some_of(entries), side.label())
+            }
             Self::RestoreSysctl { side, path, value, .. } => format!("{path} to {value} in {}", side.label()),
             Self::ReleaseLease { address, .. } => address.to_string(),
             Self::RemoveMasquerade { source } => source.to_string(),
@@ -130,6 +154,16 @@ impl Inverse {
             Self::DelegateDel { plugin, .. } => plugin.clone(),
         }
     }
+}
+
+/// The items of a list, as far as a line of the audit log has room for them.
+pub(crate) fn some_of(items: &[impl fmt::Display]) -> String {
+    const SHOWN: usize = 8;
+    let mut text: String = items.iter().take(SHOWN).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    if let Some(more @ 1..) = items.len().checked_sub(SHOWN) {
+        text.push_str(&format!(" and {more} more"));
+    }
+    text
 }
 
 /// A line after the first.

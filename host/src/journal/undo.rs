@@ -108,6 +108,26 @@ fn undo(inverse: &Inverse, journal: &Journal, node: &Node, patience: Instant) ->
             };
             with_link(node, *side, name, |netns, link| netns.remove_route(link.index, &route))
         }
+        Inverse::RemoveNeighbors { side, name, neighbors } => with_link(node, *side, name, |netns, link| {
+            let present = netns.present_neighbors(link.index, neighbors)?;
+            Ok(netns.remove_neighbors(link.index, &present)?)
+        }),
+        Inverse::RestoreNeighbors { side, name, neighbors } => with_link(node, *side, name, |netns, link| {
+            each_unless_existing(neighbors, |neighbor| {
+                let missing = netns.missing_neighbors(link.index, neighbor)?;
+                Ok(netns.add_neighbors(link.index, &missing)?)
+            })
+        }),
+        Inverse::RemoveForwarding { side, name, entries } => with_link(node, *side, name, |netns, link| {
+            let present = netns.present_forwarding(link.index, entries)?;
+            Ok(netns.remove_forwarding(link.index, &present)?)
+        }),
+        Inverse::RestoreForwarding { side, name, entries } => with_link(node, *side, name, |netns, link| {
+            each_unless_existing(entries, |entry| {
+                let missing = netns.missing_forwarding(link.index, entry)?;
+                Ok(netns.add_forwarding(link.index, &missing)?)
+            })
+        }),
         Inverse::RestoreSysctl { side, ipv4, path, value } => match node.netns(*side)? {
             Some(netns) => ignore_absent(netns.set_sysctl(*ipv4, path, value)).map_err(Failure::from),
             None => Ok(()),
@@ -153,6 +173,15 @@ fn with_link(
         Err(error) => return Err(error.into()),
     };
     ignore_absent(work(&netns, &link)).map_err(Failure::from)
+}
+
+/// Puts the items of a list back one by one: what somebody else has put in the
+/// place of one stays, and the others come back all the same.
+fn each_unless_existing<T>(
+    items: &[T],
+    restore: impl Fn(&[T]) -> Result<(), NetlinkError>,
+) -> Result<(), NetlinkError> {
+    items.chunks(1).try_for_each(|item| ignore_existing(restore(item)))
 }
 
 fn ignore_absent(result: Result<(), NetlinkError>) -> Result<(), NetlinkError> {

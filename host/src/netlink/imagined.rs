@@ -7,6 +7,7 @@
 
 mod address;
 mod link;
+mod neighbor;
 mod route;
 mod setting;
 #[cfg(test)]
@@ -21,10 +22,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_REQUEST};
 use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::{BridgeVlanInfo, LinkMessage};
+use netlink_packet_route::neighbour::NeighbourMessage;
 use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::NetlinkError;
+use neighbor::Entry;
 use route::Route;
 
 /// The first index of links that exist in a plan only. The kernel counts from
@@ -62,6 +65,8 @@ struct Space {
     removed_addresses: Vec<(u32, IpAddr, u8)>,
     routes: Vec<RouteMessage>,
     removed_routes: Vec<Route>,
+    neighbors: Vec<NeighbourMessage>,
+    removed_neighbors: Vec<Entry>,
     vlans: HashMap<u32, Vec<BridgeVlanInfo>>,
     /// By family (whether it is IPv4) and path.
     settings: HashMap<(bool, String), String>,
@@ -107,7 +112,10 @@ impl Imagined {
     ) -> Result<Vec<RouteNetlinkMessage>, NetlinkError> {
         use RouteNetlinkMessage as Message;
         let ask = |question, flags| match question {
-            Message::GetLink(_) | Message::GetAddress(_) | Message::GetRoute(_) => ask(question, flags),
+            Message::GetLink(_)
+            | Message::GetAddress(_)
+            | Message::GetRoute(_)
+            | Message::GetNeighbour(_) => ask(question, flags),
             _ => unreachable!("only questions are asked"),
         };
         let mut state = self.world.lock();
@@ -127,6 +135,9 @@ impl Imagined {
             Message::GetRoute(message) => inquiry.routes(message, flags),
             Message::NewRoute(message) => inquiry.add_route(message),
             Message::DelRoute(message) => inquiry.remove_route(&message),
+            Message::GetNeighbour(message) => inquiry.neighbors(message, flags),
+            Message::NewNeighbour(message) => inquiry.add_neighbor(message, flags),
+            Message::DelNeighbour(message) => inquiry.remove_neighbor(&message),
             _ => Err(inquiry.refusal(nix::libc::EOPNOTSUPP)),
         }
     }

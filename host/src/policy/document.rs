@@ -214,7 +214,7 @@ fn bound(
 ) -> Bound {
     let name = key.as_str();
     let (line, _) = reader.position(key_span.start);
-    let values = if let Key::Addresses | Key::Routes = key {
+    let values = if let Key::Addresses | Key::Routes | Key::Neighbors = key {
         let mut prefixes = Vec::new();
         for (span, text) in reader.texts(value, name) {
             match prefix::parse(text) {

@@ -1,7 +1,7 @@
 //! The interfaces that components may import, by name and without version.
 
 /// All of them, as in `wit/`.
-pub(super) const KNOWN: [&str; 16] = [
+pub(super) const KNOWN: [&str; 17] = [
     "weir:firewall/guards",
     "weir:firewall/masquerade",
     "weir:host/clock",
@@ -9,6 +9,7 @@ pub(super) const KNOWN: [&str; 16] = [
     "weir:host/random",
     "weir:net/addresses",
     "weir:net/links",
+    "weir:net/neighbors",
     "weir:net/routes",
     "weir:net/sysctls",
     "weir:net/types",

@@ -35,8 +35,8 @@ impl From<crate::journal::Side> for Side {
     }
 }
 
-/// Something that a plugin wants to do. Links, bridges, routes and sysctls are
-/// those of the node; what is in the container's namespace is the plugin's.
+/// Something that a plugin wants to do. Links, bridges, routes, neighbors and
+/// sysctls are those of the node; what is in the container's namespace is the plugin's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation<'a> {
     /// Import an interface; its version does not matter.
@@ -68,6 +68,9 @@ pub enum Operation<'a> {
     Address(IpNet),
     /// Add a route to a destination.
     Route(IpNet),
+    /// Say which station has an address, or add it as the remote end of a
+    /// tunnel.
+    Neighbor(IpNet),
     /// Write a setting of a link.
     Sysctl(&'a str),
     /// Execute a native program.
@@ -118,6 +121,7 @@ impl<'a> Operation<'a> {
             }
             Self::Address(wanted) => vec![(Key::Addresses, Target::Prefix(prefix::canonical(wanted)))],
             Self::Route(wanted) => vec![(Key::Routes, Target::Prefix(prefix::canonical(wanted)))],
+            Self::Neighbor(wanted) => vec![(Key::Neighbors, Target::Prefix(prefix::canonical(wanted)))],
             Self::Sysctl(name) => vec![(Key::Sysctls, Target::Name(name))],
             Self::Delegate(name) => vec![(Key::Delegates, Target::Name(name))],
         }
@@ -160,6 +164,7 @@ impl fmt::Display for Operation<'_> {
             Self::Passthru(name) => write!(f, "take over the link {name:?} with a macvlan in mode passthru"),
             Self::Address(prefix) => write!(f, "use {prefix} as address"),
             Self::Route(prefix) => write!(f, "add a route to {prefix}"),
+            Self::Neighbor(prefix) => write!(f, "have {prefix} as neighbor"),
             Self::Sysctl(name) => write!(f, "set the link setting {name:?}"),
             Self::Delegate(name) => write!(f, "execute the program {name:?}"),
         }

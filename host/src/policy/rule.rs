@@ -37,12 +37,13 @@ pub(crate) enum Key {
     Parents,
     Addresses,
     Routes,
+    Neighbors,
     Sysctls,
     Delegates,
 }
 
 impl Key {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Interfaces,
         Self::Namespaces,
         Self::Links,
@@ -51,6 +52,7 @@ impl Key {
         Self::Parents,
         Self::Addresses,
         Self::Routes,
+        Self::Neighbors,
         Self::Sysctls,
         Self::Delegates,
     ];
@@ -66,6 +68,7 @@ impl Key {
             Self::Parents => "parents",
             Self::Addresses => "addresses",
             Self::Routes => "routes",
+            Self::Neighbors => "neighbors",
             Self::Sysctls => "sysctls",
             Self::Delegates => "delegates",
         }
@@ -75,7 +78,13 @@ impl Key {
     pub(super) fn is_about_host(self) -> bool {
         matches!(
             self,
-            Self::Links | Self::LinkKinds | Self::Bridges | Self::Parents | Self::Routes | Self::Sysctls
+            Self::Links
+                | Self::LinkKinds
+                | Self::Bridges
+                | Self::Parents
+                | Self::Routes
+                | Self::Neighbors
+                | Self::Sysctls
         )
     }
 }

@@ -41,6 +41,10 @@ fn route(text: &str) -> Operation<'_> {
     Operation::Route(text.parse().unwrap())
 }
 
+fn neighbor(text: &str) -> Operation<'_> {
+    Operation::Neighbor(text.parse().unwrap())
+}
+
 /// One operation of each sort, and a rule's key that covers it.
 fn each() -> Vec<(Operation<'static>, &'static str)> {
     vec![
@@ -61,6 +65,7 @@ fn each() -> Vec<(Operation<'static>, &'static str)> {
         (Operation::Passthru("eth1"), "link-kinds = \"macvlan\"\nlinks = \"eth1\"\nparents = \"eth1\""),
         (address("10.1.2.3/32"), "addresses = \"10.1.0.0/16\""),
         (route("10.1.2.0/24"), "routes = [\"10.1.0.0/16\"]"),
+        (neighbor("10.1.2.3/32"), "neighbors = [\"10.1.0.0/16\"]"),
         (Operation::Sysctl("accept_ra"), "sysctls = \"accept_ra\""),
         (Operation::Delegate("dhcp"), "delegates = \"dhcp\""),
     ]
@@ -246,6 +251,34 @@ fn addresses_have_to_lie_inside_and_must_not_touch() {
     ] {
         assert_eq!(permit.check(&route(destination)).is_ok(), is_allowed, "{destination}");
     }
+}
+
+#[test]
+fn neighbors_are_neither_addresses_nor_routes() {
+    let permit = policy(
+        "[[allow]]\naddresses = \"0.0.0.0/0\"\nroutes = \"0.0.0.0/0\"\nneighbors = [\"10.1.0.0/16\", \"fd00::/8\"]\n
+         [[deny]]\nneighbors = \"10.1.0.1\"",
+    )
+    .permit(&FOREIGN);
+    for (text, is_allowed) in [
+        ("10.1.0.5/32", true),
+        ("::ffff:10.1.0.5/128", true),
+        ("fd00::5/128", true),
+        ("10.2.0.5/32", false),
+        ("10.1.0.1/32", false),
+        ("::ffff:10.1.0.1/128", false),
+        ("10.1.0.0/16", false),
+    ] {
+        assert_eq!(permit.check(&neighbor(text)).is_ok(), is_allowed, "{text}");
+    }
+    assert_eq!(permit.check(&address("10.1.0.1/32")), Ok(()));
+    assert_eq!(permit.check(&route("10.1.0.1/32")), Ok(()));
+    let refusal = permit.check(&neighbor("10.2.0.5/32")).unwrap_err();
+    assert!(refusal.to_string().contains("may not have 10.2.0.5/32 as neighbor"), "{refusal}");
+    assert_eq!(
+        refusal.hint(),
+        "change /p/policy.toml:4: neighbors = [\"10.1.0.0/16\", \"fd00::/8\", \"10.2.0.5/32\"]"
+    );
 }
 
 #[test]

@@ -28,7 +28,7 @@ pub(super) fn check_name(key: Key, text: &str) -> Result<(), String> {
         Key::Sysctls => pattern::check(text, Alphabet::Setting),
         Key::Delegates => pattern::check(text, Alphabet::File),
         // Prefixes are read elsewhere.
-        Key::Addresses | Key::Routes => Ok(()),
+        Key::Addresses | Key::Routes | Key::Neighbors => Ok(()),
     }
 }
 

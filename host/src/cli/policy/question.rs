@@ -33,10 +33,11 @@ pub(super) fn operation(text: &str) -> Result<Operation<'_>> {
         },
         "address" => Operation::Address(prefix(text, object)?),
         "route" => Operation::Route(prefix(text, object)?),
+        "neighbor" => Operation::Neighbor(prefix(text, object)?),
         "sysctl" => Operation::Sysctl(object),
         "delegate" => Operation::Delegate(object),
         _ => bail!(
-            "operation {text:?}: expected one of import, namespace, create-link, bridge, parent, address, route, sysctl, delegate"
+            "operation {text:?}: expected one of import, namespace, create-link, bridge, parent, address, route, neighbor, sysctl, delegate"
         ),
     })
 }
@@ -66,8 +67,21 @@ mod tests {
         assert_eq!(operation("parent:passthru:eth1").unwrap(), Operation::Passthru("eth1"));
         assert_eq!(operation("address:fd00::1").unwrap(), Operation::Address("fd00::1/128".parse().unwrap()));
         assert_eq!(operation("route:0.0.0.0/0").unwrap(), Operation::Route("0.0.0.0/0".parse().unwrap()));
+        assert_eq!(
+            operation("neighbor:10.1.0.5").unwrap(),
+            Operation::Neighbor("10.1.0.5/32".parse().unwrap())
+        );
         assert_eq!(operation("namespace:host").unwrap(), Operation::Namespace(Side::Host));
-        for bad in ["", "bridge", "bridge:", "create-link:veth", "address:x", "namespace:pod", "reboot:now"] {
+        for bad in [
+            "",
+            "bridge",
+            "bridge:",
+            "create-link:veth",
+            "address:x",
+            "neighbor:x",
+            "namespace:pod",
+            "reboot:now",
+        ] {
             assert!(operation(bad).is_err(), "{bad}");
         }
     }

@@ -195,7 +195,10 @@ impl Inquiry<'_> {
                 self.address_loopback(index)?;
                 self.connect_routes(index);
             }
-            (true, false) => self.drop_routes(index),
+            (true, false) => {
+                self.drop_routes(index);
+                self.drop_neighbors(index)?;
+            }
             _ => {}
         }
         Ok(Vec::new())
@@ -248,6 +251,7 @@ impl Inquiry<'_> {
         space.vlans.remove(&index);
         space.addresses.retain(|address| address.header.index != index);
         space.routes.retain(|route| super::route::out_of(route) != Some(index));
+        space.neighbors.retain(|entry| entry.header.ifindex != index);
         if index < FIRST_INDEX {
             space.gone.insert(index);
         }

@@ -1,4 +1,6 @@
-//! A world over a kernel that has a bridge, a pair and little else.
+//! A world over a kernel that has a bridge, a pair, a tunnel and little else.
+
+mod neighbor;
 
 mod upper;
 
@@ -9,6 +11,7 @@ use netlink_packet_route::address::AddressAttribute;
 use netlink_packet_route::link::{
     AfSpecBridge, BridgeVlanInfoFlags, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
 };
+use netlink_packet_route::neighbour::NeighbourAttribute;
 use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteType};
 
 use super::link::name;
@@ -17,6 +20,8 @@ use super::*;
 const BRIDGE: u32 = 5;
 /// The node's end of a container's pair.
 const PORT: u32 = 7;
+/// A VXLAN link.
+const TUNNEL: u32 = 8;
 /// The other end, in the container.
 const ETH0: u32 = 2;
 
@@ -50,6 +55,7 @@ fn real(namespace: u64) -> Vec<LinkMessage> {
                 InfoKind::Veth,
                 vec![LinkAttribute::Link(ETH0), LinkAttribute::LinkNetNsId(0)],
             ),
+            link(TUNNEL, "vx8", InfoKind::Vxlan, Vec::new()),
         ],
         _ => vec![link(
             ETH0,
@@ -90,6 +96,18 @@ impl Node {
             }
             RouteNetlinkMessage::GetAddress(wanted) if wanted.header.index == BRIDGE => {
                 Ok(vec![RouteNetlinkMessage::NewAddress(address(BRIDGE, "10.1.0.1", 24))])
+            }
+            RouteNetlinkMessage::GetNeighbour(wanted) => {
+                let is_wanted = |entry: &NeighbourMessage| {
+                    let is_forwarding = |family| family == AddressFamily::Bridge;
+                    is_forwarding(entry.header.family) == is_forwarding(wanted.header.family)
+                        && wanted.attributes.iter().all(|attribute| match attribute {
+                            NeighbourAttribute::IfIndex(index) => entry.header.ifindex == *index,
+                            attribute => entry.attributes.contains(attribute),
+                        })
+                };
+                let known = neighbor::real_neighbors().into_iter().filter(is_wanted);
+                Ok(known.map(RouteNetlinkMessage::NewNeighbour).collect())
             }
             RouteNetlinkMessage::GetAddress(_) | RouteNetlinkMessage::GetRoute(_) => Ok(Vec::new()),
             other => panic!("the kernel was asked to do something: {other:?}"),

@@ -30,7 +30,7 @@ const PREFIXES: [&str; 8] = [
     "::ffff:10.1.2.0/120",
 ];
 
-const KEYS: [(&str, &[&str]); 10] = [
+const KEYS: [(&str, &[&str]); 11] = [
     ("interfaces", &["weir:net/links", "weir:net/*", "weir:host/log", "*"]),
     ("namespaces", &["container", "host"]),
     ("links", &NAMES),
@@ -39,6 +39,7 @@ const KEYS: [(&str, &[&str]); 10] = [
     ("parents", &NAMES),
     ("addresses", &PREFIXES),
     ("routes", &PREFIXES),
+    ("neighbors", &PREFIXES),
     ("sysctls", &NAMES),
     ("delegates", &NAMES),
 ];
@@ -143,7 +144,7 @@ fn operations() -> Vec<Operation<'static>> {
         "::/0",
     ] {
         let prefix = prefix.parse().unwrap();
-        operations.extend([Operation::Address(prefix), Operation::Route(prefix)]);
+        operations.extend([Operation::Address, Operation::Route, Operation::Neighbor].map(|of| of(prefix)));
     }
     operations
 }
@@ -243,7 +244,7 @@ proptest! {
     }
 
     #[test]
-    fn a_value_more_in_a_deny_rule_never_allows_more(wide in rules(), deny in rule(false), key in 0..10_usize, pick in any::<Index>()) {
+    fn a_value_more_in_a_deny_rule_never_allows_more(wide in rules(), deny in rule(false), key in 0..KEYS.len(), pick in any::<Index>()) {
         let mut wide = wide;
         // A rule without keys denies everything already.
         prop_assume!(deny.keys.iter().any(Option::is_some));
@@ -256,7 +257,7 @@ proptest! {
     }
 
     #[test]
-    fn a_narrower_bound_never_allows_more(wide in rules(), rule in any::<Index>(), key in 0..10_usize, pick in any::<Index>(), how in any::<Index>()) {
+    fn a_narrower_bound_never_allows_more(wide in rules(), rule in any::<Index>(), key in 0..KEYS.len(), pick in any::<Index>(), how in any::<Index>()) {
         let allow = wide.positions(true);
         prop_assume!(!allow.is_empty());
         let mut narrow = wide.clone();
@@ -321,7 +322,7 @@ proptest! {
         let mapped = ipnet::Ipv6Net::new(plain.addr().to_ipv6_mapped(), length + 96).unwrap();
         for subject in subjects() {
             let permit = policy.permit(&subject);
-            for operation in [Operation::Address, Operation::Route] {
+            for operation in [Operation::Address, Operation::Route, Operation::Neighbor] {
                 let answer = permit.check(&operation(plain.into())).is_ok();
                 prop_assert_eq!(permit.check(&operation(plain.trunc().into())).is_ok(), answer);
                 prop_assert_eq!(permit.check(&operation(mapped.into())).is_ok(), answer);

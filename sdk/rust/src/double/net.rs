@@ -1,4 +1,4 @@
-//! `weir:net`: links, addresses, routes and sysctls.
+//! `weir:net`: links, addresses, routes, neighbors and sysctls.
 
 use std::net::IpAddr;
 
@@ -10,6 +10,7 @@ pub mod addresses;
 mod link;
 pub mod links;
 pub(super) mod namespace;
+pub mod neighbors;
 pub mod routes;
 pub mod sysctls;
 mod upper;

@@ -1,3 +1,4 @@
+mod neighbors;
 mod store;
 mod upper;
 

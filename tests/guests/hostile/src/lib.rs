@@ -14,6 +14,7 @@
 
 mod answers;
 mod bucket;
+mod neighbors;
 mod network;
 mod resources;
 mod store;
@@ -112,6 +113,7 @@ impl<'a> Raid<'a> {
             .resources(step)
             .or_else(|| self.network(step))
             .or_else(|| self.addresses(step))
+            .or_else(|| self.neighbors(step))
             .or_else(|| self.store(step))
             .or_else(|| self.bucket(step))
             .or_else(|| self.answer(step));

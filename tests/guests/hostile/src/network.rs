@@ -81,7 +81,7 @@ impl Raid<'_> {
     }
 
     /// Does something with a link, which is found unless it is known.
-    fn with(
+    pub(crate) fn with(
         &mut self,
         step: Step<'_>,
         work: impl FnOnce(&Link) -> Result<(), NetError>,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::addresses::Address;
 use super::links::{LinkInfo, MacvlanMode, OperState, PortOptions, VxlanOptions};
+use super::neighbors::{ForwardingInfo, NeighborInfo};
 use super::routes::Route;
 use super::types::{IpFamily, MacAddress, NetError};
 use super::vlans::Vlans;
@@ -43,6 +44,9 @@ pub(in crate::double) struct Device {
     pub(super) vlans: Vlans,
     pub(super) addresses: Vec<Address>,
     pub(super) routes: Vec<Route>,
+    pub(super) neighbors: Vec<NeighborInfo>,
+    /// What forwarding databases hold about it.
+    pub(super) forwarding: Vec<ForwardingInfo>,
     /// Networks of its addresses to which the kernel's route was removed.
     pub(super) withdrawn: Vec<IpNet>,
     /// Settings that are not at their default.
@@ -62,6 +66,10 @@ impl Device {
 
     pub(super) fn is_bridge(&self) -> bool {
         self.kind.as_deref() == Some("bridge")
+    }
+
+    pub(super) fn is_tunnel(&self) -> bool {
+        self.kind.as_deref() == Some("vxlan")
     }
 }
 
@@ -167,6 +175,7 @@ impl State {
         for port in namespace.devices.values_mut().filter(|port| port.controller == Some(index)) {
             port.controller = None;
             port.vlans = Vlans::default();
+            port.forwarding.retain(|entry| entry.destination.is_some());
         }
         if let Some((side, index)) = device.peer {
             self.remove_device(side, index);
@@ -186,14 +195,15 @@ impl State {
         self.container = None;
     }
 
-    /// Sets a link up or down. Down it loses its routes, and its IPv6
-    /// addresses unless it is told to keep them.
+    /// Sets a link up or down. Down it loses its routes and neighbors, and its
+    /// IPv6 addresses unless it is told to keep them.
     pub(super) fn set_up(&mut self, side: Side, index: u32, up: bool) -> Result<(), NetError> {
         let keeps =
             self.setting(side, index, IpFamily::Ipv6, "keep_addr_on_down").is_some_and(|value| value == "1");
         let device = self.device_mut(side, index)?;
         if device.up && !up {
             device.routes.clear();
+            device.neighbors.clear();
             device.withdrawn.clear();
             device.addresses.retain(|address| address.is_ipv4() || keeps);
         }
