@@ -36,7 +36,7 @@ fn neighbor(link: &str, address: &str) -> Value {
 
 fn foreign_addresses() -> anyhow::Result<()> {
     let stage = Stage::new(&rule())?;
-    for address in ["10.66.1.0", "10.65.255.255", "192.0.2.2", "::10.66.0.5", "fd00:67::5", "fe80::1"] {
+    for address in ["10.66.1.0", "10.65.255.255", "192.0.2.2", "::a42:5", "fd00:67::5", "fe80::1"] {
         for link in ["br-h", "hv0"] {
             let expected = Expected::denied("add-neighbors", &[address, "neighbors = [\"10.66.0.0/24\", "]);
             stage.fails(json!([pair(), neighbor(link, address)]), &expected)?;

@@ -165,7 +165,8 @@ impl Stage {
         let program = line(&format!("{} {arguments}", self.lab.bin.join("weir").display()))
             .variable("WEIR_STATE_DIR", self.lab.path("weir"))
             .variable("WEIR_POLICY_DIR", self.lab.path("policy"))
-            .variable("WEIR_AUDIT_FILE", self.lab.path("audit.jsonl"));
+            .variable("WEIR_AUDIT_FILE", self.lab.path("audit.jsonl"))
+            .variable("TMPDIR", self.lab.path(""));
         self.lab.node.enter(|| program.succeed())
     }
 

@@ -1,7 +1,7 @@
 //! Forwarding databases: of the bridge that a link is a port of, and of VXLAN
 //! links (`bridge fdb`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -13,7 +13,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use serde::{Deserialize, Serialize};
 
 use super::batch::{BatchError, all_or_none};
-use super::neighbor::{Mac, mac_of};
+use super::neighbor::{Mac, is, mac_of};
 use super::{NetlinkError, Netns};
 
 /// Stands for all addresses without an entry on a VXLAN link.
@@ -72,7 +72,7 @@ impl Netns {
         })?;
         let is_elsewhere = |message: &&NeighbourMessage| {
             let is_of_bridge = message.attributes.contains(&NeighbourAttribute::Controller(bridge));
-            let is_bridge = message.header.state == NeighbourState::Permanent;
+            let is_bridge = is(message, NeighbourState::Permanent);
             is_of_bridge && (message.header.ifindex != port || is_bridge)
         };
         Ok(answers.iter().filter(is_elsewhere).filter_map(mac_of).collect())
@@ -161,6 +161,7 @@ impl Netns {
         index: u32,
         wanted: &[Forwarding],
     ) -> Result<Vec<Forwarding>, NetlinkError> {
+        let wanted: HashSet<&Forwarding> = wanted.iter().collect();
         let mut present = self.forwarding(index)?;
         present.retain(|state| state.permanent && wanted.contains(&state.forwarding));
         Ok(present.into_iter().map(|state| state.forwarding).collect())
@@ -216,19 +217,25 @@ fn forwarding_message(index: u32, entry: &Forwarding) -> NeighbourMessage {
 }
 
 fn forwarding_state(message: &NeighbourMessage) -> Option<ForwardingState> {
-    let state = message.header.state;
     let mac = mac_of(message)?;
-    if message.header.flags.contains(NeighbourFlags::Controller) {
-        let permanent = match state {
-            NeighbourState::Permanent => return None,
-            state => state == NeighbourState::Noarp,
-        };
+    if is_of_bridge(message) {
+        if is(message, NeighbourState::Permanent) {
+            return None;
+        }
+        let permanent = is(message, NeighbourState::Noarp);
         return Some(ForwardingState { forwarding: Forwarding { mac, destination: None }, permanent });
     }
     // What has no destination are addresses that the link itself listens to.
     let destination = Some(destination_of(message)?);
-    let permanent = matches!(state, NeighbourState::Permanent | NeighbourState::Noarp);
+    let permanent = is(message, NeighbourState::Permanent) || is(message, NeighbourState::Noarp);
     Some(ForwardingState { forwarding: Forwarding { mac, destination }, permanent })
+}
+
+/// Whether an entry stands in the database of a bridge. The kernel names the
+/// bridge in its answers, and wants a flag in questions.
+pub(super) fn is_of_bridge(message: &NeighbourMessage) -> bool {
+    message.header.flags.contains(NeighbourFlags::Controller)
+        || message.attributes.iter().any(|attribute| matches!(attribute, NeighbourAttribute::Controller(_)))
 }
 
 /// The remote end that an entry leads to. The family of the message says
@@ -243,4 +250,41 @@ pub(super) fn destination_of(message: &NeighbourMessage) -> Option<IpAddr> {
         }
         _ => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_read_as_they_are_written() {
+        let mac = [2, 0, 0, 0, 0, 1];
+        for destination in [None, Some("192.0.2.9"), Some("2001:db8::9")] {
+            let forwarding = Forwarding { mac, destination: destination.map(|text| text.parse().unwrap()) };
+            let mut message = forwarding_message(7, &forwarding);
+            if destination.is_none() {
+                message.header.flags = NeighbourFlags::empty();
+                message.attributes.push(NeighbourAttribute::Controller(5));
+            }
+            for (state, permanent) in [(NeighbourState::Stale, false), (NeighbourState::Noarp, true)] {
+                message.header.state = state;
+                assert_eq!(forwarding_state(&message), Some(ForwardingState { forwarding, permanent }));
+            }
+            // To a bridge it is an address of its own.
+            message.header.state = NeighbourState::Permanent;
+            assert_eq!(forwarding_state(&message).is_some(), destination.is_some());
+        }
+        // An address that a link listens to.
+        let mut message = forwarding_message(7, &Forwarding { mac, destination: None });
+        message.header.flags = NeighbourFlags::Own;
+        assert_eq!(forwarding_state(&message), None);
+    }
+
+    #[test]
+    fn journals_know_entries_without_a_destination() {
+        let entry = Forwarding { mac: ALL_ADDRESSES, destination: None };
+        let text = serde_json::to_string(&entry).unwrap();
+        assert_eq!(text, "{\"mac\":[0,0,0,0,0,0]}");
+        assert_eq!(serde_json::from_str::<Forwarding>(&text).unwrap(), entry);
+    }
 }

@@ -1,6 +1,6 @@
 //! Neighbors of links: entries of ARP and of neighbor discovery.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -15,7 +15,7 @@ use super::batch::{BatchError, all_or_none};
 use super::{NetlinkError, Netns};
 
 /// A station and its IP address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Neighbor {
     pub(crate) address: IpAddr,
     pub(crate) mac: [u8; 6],
@@ -47,7 +47,7 @@ impl fmt::Display for Neighbor {
 
 impl Netns {
     /// Lists the neighbors of a link whose hardware addresses are known,
-    /// without those that need not be asked for theirs, such as groups.
+    /// without groups.
     pub(crate) fn neighbors(
         &self,
         index: u32,
@@ -115,6 +115,7 @@ impl Netns {
         index: u32,
         wanted: &[Neighbor],
     ) -> Result<Vec<Neighbor>, NetlinkError> {
+        let wanted: HashSet<&Neighbor> = wanted.iter().collect();
         let mut present = self.neighbors(index, None)?;
         present.retain(|state| state.permanent && wanted.contains(&state.neighbor));
         Ok(present.into_iter().map(|state| state.neighbor).collect())
@@ -169,16 +170,20 @@ fn neighbor_message(index: u32, address: IpAddr) -> NeighbourMessage {
 }
 
 fn neighbor_state(message: &NeighbourMessage) -> Option<NeighborState> {
-    if message.header.state == NeighbourState::Noarp {
-        return None;
-    }
     let address = message.attributes.iter().find_map(|attribute| match attribute {
         NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some(IpAddr::from(*address)),
         NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) => Some(IpAddr::from(*address)),
         _ => None,
     })?;
-    let neighbor = Neighbor { address, mac: mac_of(message)? };
-    Some(NeighborState { neighbor, permanent: message.header.state == NeighbourState::Permanent })
+    // Groups, and what has no station, are the kernel's.
+    let mac = mac_of(message).filter(|mac| mac[0] & 1 == 0 && *mac != [0; 6])?;
+    let permanent = is(message, NeighbourState::Permanent) || is(message, NeighbourState::Noarp);
+    Some(NeighborState { neighbor: Neighbor { address, mac }, permanent })
+}
+
+/// Whether an entry is in a state, of which some come together.
+pub(super) fn is(message: &NeighbourMessage, state: NeighbourState) -> bool {
+    u16::from(message.header.state) & u16::from(state) != 0
 }
 
 /// The hardware address that an entry has.
@@ -187,4 +192,42 @@ pub(super) fn mac_of(message: &NeighbourMessage) -> Option<[u8; 6]> {
         NeighbourAttribute::LinkLayerAddress(mac) => mac.as_slice().try_into().ok(),
         _ => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_come_together() {
+        // As bridge(8) adds entries of VXLAN links.
+        let mut message = NeighbourMessage::default();
+        message.header.state = NeighbourState::from(0xc0);
+        assert!(is(&message, NeighbourState::Permanent) && is(&message, NeighbourState::Noarp));
+        assert!(!is(&message, NeighbourState::Stale));
+    }
+
+    #[test]
+    fn neighbors_are_read_as_they_are_written() {
+        for text in ["10.1.0.5", "fd00::5"] {
+            let address = text.parse().unwrap();
+            let mut message = neighbor_message(7, address);
+            // Not found yet.
+            assert_eq!(neighbor_state(&message), None);
+            message.attributes.push(NeighbourAttribute::LinkLayerAddress(vec![2, 0, 0, 0, 0, 1]));
+            let neighbor = Neighbor { address, mac: [2, 0, 0, 0, 0, 1] };
+            for (state, permanent) in [
+                (NeighbourState::Stale, false),
+                (NeighbourState::Permanent, true),
+                (NeighbourState::Noarp, true),
+            ] {
+                message.header.state = state;
+                assert_eq!(neighbor_state(&message), Some(NeighborState { neighbor, permanent }));
+            }
+            // A group.
+            message.attributes.pop();
+            message.attributes.push(NeighbourAttribute::LinkLayerAddress(vec![1, 0, 0x5e, 0, 0, 1]));
+            assert_eq!(neighbor_state(&message), None);
+        }
+    }
 }

@@ -2,14 +2,13 @@
 
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_EXCL};
 use netlink_packet_route::link::{InfoKind, LinkMessage};
-use netlink_packet_route::neighbour::{
-    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage,
-};
+use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::libc::{EEXIST, EINVAL, ENOENT, EOPNOTSUPP};
 
 use super::link::{controller, kind};
 use super::{FIRST_INDEX, Inquiry, NetlinkError};
+use crate::netlink::forwarding::{destination_of, is_of_bridge};
 
 /// What tells an entry from others.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,11 +158,11 @@ fn read(message: &NeighbourMessage) -> Entry {
     });
     let link = message.header.ifindex;
     match message.header.family {
-        AddressFamily::Bridge if message.header.flags.contains(NeighbourFlags::Controller) => {
+        AddressFamily::Bridge if is_of_bridge(message) => {
             Entry { link, table: Table::Bridge, address: None, mac }
         }
         AddressFamily::Bridge => {
-            let address = super::super::forwarding::destination_of(message).map(NeighbourAddress::from);
+            let address = destination_of(message).map(NeighbourAddress::from);
             Entry { link, table: Table::Own, address, mac }
         }
         family => Entry { link, table: Table::Neighbors(family), address, mac: None },

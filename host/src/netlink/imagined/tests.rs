@@ -11,7 +11,6 @@ use netlink_packet_route::address::AddressAttribute;
 use netlink_packet_route::link::{
     AfSpecBridge, BridgeVlanInfoFlags, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
 };
-use netlink_packet_route::neighbour::NeighbourAttribute;
 use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteType};
 
 use super::link::name;
@@ -97,18 +96,7 @@ impl Node {
             RouteNetlinkMessage::GetAddress(wanted) if wanted.header.index == BRIDGE => {
                 Ok(vec![RouteNetlinkMessage::NewAddress(address(BRIDGE, "10.1.0.1", 24))])
             }
-            RouteNetlinkMessage::GetNeighbour(wanted) => {
-                let is_wanted = |entry: &NeighbourMessage| {
-                    let is_forwarding = |family| family == AddressFamily::Bridge;
-                    is_forwarding(entry.header.family) == is_forwarding(wanted.header.family)
-                        && wanted.attributes.iter().all(|attribute| match attribute {
-                            NeighbourAttribute::IfIndex(index) => entry.header.ifindex == *index,
-                            attribute => entry.attributes.contains(attribute),
-                        })
-                };
-                let known = neighbor::real_neighbors().into_iter().filter(is_wanted);
-                Ok(known.map(RouteNetlinkMessage::NewNeighbour).collect())
-            }
+            RouteNetlinkMessage::GetNeighbour(wanted) => Ok(neighbor::real(&wanted)),
             RouteNetlinkMessage::GetAddress(_) | RouteNetlinkMessage::GetRoute(_) => Ok(Vec::new()),
             other => panic!("the kernel was asked to do something: {other:?}"),
         };

@@ -9,12 +9,22 @@ use super::*;
 const ONE: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const TWO: [u8; 6] = [2, 0, 0, 0, 0, 2];
 
-/// What the real kernel knows: a neighbor on the bridge, a station at the
-/// port, a remote end of the tunnel.
-pub(super) fn real_neighbors() -> Vec<NeighbourMessage> {
+/// What the real kernel knows, as far as it is asked for: a neighbor on the
+/// bridge, a station at the port, a remote end of the tunnel.
+pub(super) fn real(wanted: &NeighbourMessage) -> Vec<RouteNetlinkMessage> {
     let mut station = forwarding(PORT, ONE, None);
+    station.header.flags = NeighbourFlags::empty();
     station.attributes.push(NeighbourAttribute::Controller(BRIDGE));
-    vec![neighbor(BRIDGE, "10.1.0.5", ONE), station, forwarding(TUNNEL, ONE, Some("192.0.2.9"))]
+    let known = [neighbor(BRIDGE, "10.1.0.5", ONE), station, forwarding(TUNNEL, ONE, Some("192.0.2.9"))];
+    let is_forwarding = |entry: &NeighbourMessage| entry.header.family == AddressFamily::Bridge;
+    let is_wanted = |entry: &NeighbourMessage| {
+        is_forwarding(entry) == is_forwarding(wanted)
+            && wanted.attributes.iter().all(|attribute| match attribute {
+                NeighbourAttribute::IfIndex(index) => entry.header.ifindex == *index,
+                attribute => entry.attributes.contains(attribute),
+            })
+    };
+    known.into_iter().filter(is_wanted).map(RouteNetlinkMessage::NewNeighbour).collect()
 }
 
 fn neighbor(index: u32, text: &str, mac: [u8; 6]) -> NeighbourMessage {
