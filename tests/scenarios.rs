@@ -28,6 +28,7 @@ mod status;
 mod storm;
 mod tenants;
 mod trial;
+mod vxlan;
 
 use crate::Test;
 
@@ -56,6 +57,7 @@ pub(crate) fn tests() -> Vec<Test> {
         tenants::tests(),
         macvlan::tests(),
         buckets::tests(),
+        vxlan::tests(),
         containerd::tests(),
     ];
     parts.into_iter().flatten().collect()

@@ -292,6 +292,15 @@ fn del(call: &Rc<Call>, selected: Selected) -> Result<(), Failure> {
     let directory = call.request.environment.paths.attachments();
     let journal = Journal::open(&directory, &call.key.name(), call.lock_wait())?;
     let has_journal = journal.is_some();
+    // A runtime that has forgotten the namespace may call while it lives on,
+    // with a link that holds something of the node's. It is entered while the
+    // process still may.
+    let forgotten = match &journal {
+        Some(journal) if call.request.environment.netns.is_none() => {
+            container_of(journal).and_then(|container| call.node.with_container(container))
+        }
+        _ => None,
+    };
     *call.journal.borrow_mut() = journal;
     let ran = run(call, selected);
     let Some(mut journal) = call.journal.borrow_mut().take() else {
@@ -310,7 +319,7 @@ fn del(call: &Rc<Call>, selected: Selected) -> Result<(), Failure> {
         };
     };
     call.node.extend(Instant::now() + CLEAN_UP_TIME);
-    let undone = call.roll_back(&mut journal, &call.node, false);
+    let undone = call.roll_back(&mut journal, forgotten.as_ref().unwrap_or(&call.node), false);
     if let Some(failure) = undone.failures.into_iter().next() {
         return Err(failure);
     }
@@ -328,13 +337,17 @@ fn del(call: &Rc<Call>, selected: Selected) -> Result<(), Failure> {
     }
 }
 
+/// The container's namespace as ADD found it, if it still exists.
+fn container_of(journal: &Journal) -> Option<NetnsFile> {
+    let container = NetnsFile::open(journal.header.netns.as_deref()?).ok()?;
+    // By now another container may have the path.
+    (container.inode() == journal.header.netns_inode).then_some(container)
+}
+
 /// Finishes what interrupted or forgotten attachments left, for GC.
 pub(crate) fn clean(directory: &std::path::Path, name: &str, call: &Call) -> Result<(), Failure> {
     let Some(mut journal) = Journal::open(directory, name, LOCK_WAIT)? else { return Ok(()) };
-    let container = journal.header.netns.as_deref().and_then(|path| NetnsFile::open(path).ok());
-    // By now another container may have the path.
-    let container = container.filter(|netns| netns.inode() == journal.header.netns_inode);
-    let node = Node::new(container, call.node.paths().clone(), Instant::now() + CLEAN_UP_TIME);
+    let node = Node::new(container_of(&journal), call.node.paths().clone(), Instant::now() + CLEAN_UP_TIME);
     let undone = call.roll_back(&mut journal, &node, false);
     match undone.failures.into_iter().next() {
         Some(failure) => Err(failure),

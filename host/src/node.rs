@@ -51,6 +51,14 @@ impl Node {
         Self { imagination, ..self }
     }
 
+    /// The same node with another container, whose namespace is entered now;
+    /// none if that cannot be done.
+    pub(crate) fn with_container(&self, container: NetnsFile) -> Option<Self> {
+        let node = Self::new(Some(container), self.paths.clone(), Instant::now());
+        let node = Self { budget: Arc::clone(&self.budget), ..node }.imagining(self.imagination.clone());
+        node.container().is_ok().then_some(node)
+    }
+
     /// Whether nothing is really changed.
     pub(crate) fn is_imagined(&self) -> bool {
         self.imagination.is_some()

@@ -277,6 +277,14 @@ fn operations() -> anyhow::Result<()> {
         ("route:0.0.0.0/0", "add to".to_owned()),
         ("sysctl:accept_ra", "sysctls = [\"accept_ra\"]".to_owned()),
         ("create-link:veth:veth0", "link-kinds = [\"veth\"]".to_owned()),
+        ("parent:eth1", "parents = [\"eth1\"]".to_owned()),
+        ("parent:macvlan:eth1", "link-kinds = [\"macvlan\"]".to_owned()),
+        ("parent:passthru:eth1", "links = [\"eth1\"]".to_owned()),
+        ("parent:vxlan:*", "parents = [\"*\"]".to_owned()),
+        (
+            "parent:br-uplink",
+            at(&policy.path("policy.d/uplink.toml"), "3 (rule \"nobody touches the uplink\") forbids it"),
+        ),
         ("delegate:dhcp", "delegates = [\"dhcp\"]".to_owned()),
         ("reboot:now", "expected one of import, namespace".to_owned()),
     ] {

@@ -162,7 +162,7 @@ fn check_fit(options: &MacvlanOptions, below: &LinkState, object: &str) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::netlink::{OperState, PortFlags};
+    use crate::netlink::{NetlinkError, OperState, PortFlags};
 
     fn parent() -> LinkState {
         LinkState {
@@ -184,6 +184,23 @@ mod tests {
 
     fn options(mode: links::MacvlanMode, mtu: u32) -> MacvlanOptions {
         MacvlanOptions { name: "eth0".to_owned(), mode, mac: None, mtu, up: true }
+    }
+
+    #[test]
+    fn a_kernel_without_the_kind_is_told_from_other_refusals() {
+        let refused = |errno| {
+            net_error(NetlinkError::Kernel {
+                attempt: "create macvlan eth0 on eth1".to_owned(),
+                errno,
+                reason: "Unknown device type".to_owned(),
+            })
+        };
+        let lacking = refused(nix::libc::EOPNOTSUPP);
+        assert!(
+            matches!(&lacking, NetError::Unsupported(text) if text.contains("device type")),
+            "{lacking:?}"
+        );
+        assert!(matches!(refused(nix::libc::EBUSY), NetError::Busy(_)));
     }
 
     #[test]

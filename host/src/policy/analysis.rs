@@ -201,7 +201,11 @@ impl Analysis<'_> {
                 let denied = self
                     .rules(Effect::Deny)
                     .filter(|deny| relation::conditions_overlap(rule, deny))
-                    .filter_map(|deny| Some((deny, deny.body.bound(bound.key)?)))
+                    .flat_map(|deny| {
+                        denying(bound.key)
+                            .into_iter()
+                            .filter_map(move |key| Some((deny, deny.body.bound(key)?)))
+                    })
                     .filter_map(|(deny, other)| {
                         let is_whole = relation::conflict(&value, other)?;
                         Some((deny, other.line, is_whole && relation::conditions_cover(deny, rule)))
@@ -221,5 +225,13 @@ impl Analysis<'_> {
             }
         }
         found
+    }
+}
+
+/// The keys of a deny rule that count for a key of an allow rule.
+fn denying(key: Key) -> Vec<Key> {
+    match key {
+        Key::Parents => vec![Key::Parents, Key::Links, Key::Bridges],
+        key => vec![key],
     }
 }

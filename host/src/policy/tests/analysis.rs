@@ -84,6 +84,12 @@ fn conflicts_are_found() {
     let sometimes =
         "[[allow]]\nplugin = \"acme\"\ndelegates = \"dhcp\"\n[[deny]]\nnetwork = \"n\"\ndelegates = \"dhcp\"";
     warns(sometimes, "3: delegates: not all of \"dhcp\"");
+    for key in ["parents", "links", "bridges"] {
+        let text = format!(
+            "[[allow]]\nplugin = \"acme\"\nnamespaces = \"host\"\nparents = \"eth1\"\n[[deny]]\n{key} = \"eth*\""
+        );
+        warns(&text, "4: parents: \"eth1\" is allowed in vain: 6 denies it");
+    }
 }
 
 #[test]
