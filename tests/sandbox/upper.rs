@@ -1,5 +1,6 @@
 //! Components that put links on links that are not theirs.
 
+use anyhow::ensure;
 use serde_json::{Value, json};
 
 use super::network::{TRICKS, changes};
@@ -141,7 +142,7 @@ fn names() -> anyhow::Result<()> {
     let everything = rule_with("parents = [\"*\"]", ", \"*\"")
         .replace("[\"br-h\"]", "[\"*\"]")
         .replace("[\"veth\", ", "[\"veth\", \"bridge\", ");
-    let stage = Stage::new(&everything)?;
+    let mut stage = Stage::new(&everything)?;
     let on_node = json!({ "target": "host" });
     let each = |name: &str| {
         let named = json!({ "name": name });
@@ -170,6 +171,19 @@ fn names() -> anyhow::Result<()> {
         let inside = with(macvlan("up1"), json!({ "name": name }));
         stage.fails(json!([inside]), &Expected::failure(105, &[name, "File exists"]))?;
     }
+    // Another attachment's link, of the same kind, also if the call is killed
+    // when the way back is written down and the link not made.
+    stage.lab.on_node("ip link add link up1 name hv5 type macvlan mode bridge")?;
+    stage.accept()?;
+    for step in each("hv5") {
+        stage.fails(json!([step]), &Expected::failure(105, &["File exists"]))?;
+    }
+    let [taken, ..] = each("hv5");
+    let call = stage.call("ADD", json!([taken])).variable("WEIR_FAULT", "kill-before:1");
+    let output = stage.lab.node.enter(|| call.program().run())?;
+    ensure!(!output.status.success() && output.stdout.is_empty(), "it was not killed: {}", output.stdout);
+    stage.answer(&stage.call("DEL", json!([])))?.silence()?;
+    stage.unchanged()?;
     // Without a rule for the name.
     stage.write_policy(&rule())?;
     for name in ["lo", "eth0", "up0", "br-h", "new0"] {
