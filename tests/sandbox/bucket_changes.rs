@@ -19,8 +19,8 @@ pub(super) fn tests() -> Vec<Test> {
     vec![
         Test::new("sandbox: an ADD that fails leaves its bucket as it was", failed),
         Test::new("sandbox: an ADD that is killed while it sets values leaves its bucket as it was", killed),
-        Test::new("sandbox: what another call has set since is not taken back", overtaken),
-        Test::new("sandbox: what a successful ADD, DEL or GC has set stays", kept),
+        Test::new("sandbox: what another call has set in a bucket since is not taken back", overtaken),
+        Test::new("sandbox: what a successful ADD, DEL or GC has set in a bucket stays", kept),
         Test::new("sandbox: a bucket that is held until the deadline makes others try again later", held),
     ]
 }

@@ -17,7 +17,7 @@ pub(super) fn tests() -> Vec<Test> {
         Test::new("sandbox: keys of a bucket lead nowhere", keys),
         Test::new("sandbox: the buckets of other plugins and networks are out of reach", strangers),
         Test::new("sandbox: a bucket or value that was planted is not followed", planted),
-        Test::new("sandbox: a torn value is no value, and can be replaced", torn),
+        Test::new("sandbox: a torn value of a bucket is none, and can be replaced", torn),
         Test::new("sandbox: a bucket takes no large values, many keys or floods of changes", floods),
         Test::new("sandbox: CHECK and STATUS read a bucket, and do not change it", readers),
         Test::new("sandbox: a bucket that was given back is not used again", closed),
