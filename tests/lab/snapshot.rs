@@ -182,8 +182,13 @@ impl Snapshot {
         let text = Program::new("bridge").arguments(["-json", "fdb", "show"]).succeed()?;
         let entries: Vec<Value> = serde_json::from_str(&text).context("read bridge's answer")?;
         for entry in entries {
-            let is_added = word(&entry, "state") == "static" || !entry["dst"].is_null();
-            if is_added && word(&entry, "state") != "" {
+            // Without a destination, what is permanent is an address of a link.
+            let is_added = match word(&entry, "state").as_str() {
+                "static" => true,
+                "permanent" => !entry["dst"].is_null(),
+                _ => false,
+            };
+            if is_added {
                 let (dev, mac) = (word(&entry, "ifname"), word(&entry, "mac"));
                 self.facts.insert(format!("forwarding/{dev}/{mac}/{}", word(&entry, "dst")), String::new());
             }
