@@ -33,6 +33,7 @@ mod node;
 mod paths;
 pub mod policy;
 mod printable;
+mod protocol;
 pub mod reply;
 pub mod request;
 pub mod result;

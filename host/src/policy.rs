@@ -17,6 +17,7 @@ mod interface;
 mod operation;
 mod pattern;
 mod permit;
+mod port;
 mod prefix;
 mod refusal;
 mod rule;
@@ -38,12 +39,14 @@ pub(crate) use interface::{is_free, unversioned};
 pub use operation::{Operation, Side};
 pub(crate) use permit::Grant;
 pub use permit::Permit;
+pub use port::Port;
 pub use refusal::Refusal;
 pub(crate) use rule::{Effect, Key};
 pub use settings::{Limits, Signing};
 pub(crate) use value::LINK_KINDS;
 
 use crate::audit::AuditSettings;
+pub use crate::protocol::Protocol;
 
 /// A policy.
 #[derive(Debug, Clone, Default)]

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use libfuzzer_sys::fuzz_target;
-use weir::policy::{Operation, Permit, Policy, PolicyError, Side, Subject};
+use weir::policy::{Operation, Permit, Policy, PolicyError, Port, Protocol, Side, Subject};
 
 fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };
@@ -37,7 +37,7 @@ fn subjects() -> [Subject<'static>; 3] {
     [subject, Subject { plugin: "acme", is_bundled: false, ..subject }, Subject { tenant: Some("t"), ..subject }]
 }
 
-fn operations() -> [Operation<'static>; 13] {
+fn operations() -> [Operation<'static>; 14] {
     let prefix = "::ffff:10.1.2.3/128".parse().expect("it is a prefix");
     [
         Operation::Import("weir:net/links@0.1.0"),
@@ -53,6 +53,7 @@ fn operations() -> [Operation<'static>; 13] {
         Operation::Neighbor(prefix),
         Operation::Sysctl("accept_ra"),
         Operation::Delegate("dhcp"),
+        Operation::Port(Port { address: None, number: 8080, protocol: Protocol::Tcp }),
     ]
 }
 

@@ -287,6 +287,9 @@ fn operations() -> anyhow::Result<()> {
             at(&policy.path("policy.d/uplink.toml"), "3 (rule \"nobody touches the uplink\") forbids it"),
         ),
         ("delegate:dhcp", "delegates = [\"dhcp\"]".to_owned()),
+        ("port:8080/tcp", "ports = [\"8080/tcp\"]".to_owned()),
+        ("port:[fd00::1]:53/udp", "ports = [\"[fd00::1]:53/udp\"]".to_owned()),
+        ("port:80", "\"80\" names no ports".to_owned()),
         ("reboot:now", "expected one of import, namespace".to_owned()),
     ] {
         has(&policy.fail(&ask(op))?, reason)?;

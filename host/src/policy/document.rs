@@ -13,7 +13,7 @@ use super::error::Problem;
 use super::pattern::{self, Alphabet, Patterns};
 use super::rule::{Body, Bound, Conditions, Effect, Key, Rule, Values};
 use super::settings::{Bundled, Limits, Settings};
-use super::{prefix, value};
+use super::{port::Ports, prefix, value};
 
 use reader::Reader;
 
@@ -214,17 +214,15 @@ fn bound(
 ) -> Bound {
     let name = key.as_str();
     let (line, _) = reader.position(key_span.start);
-    let values = if let Key::Addresses | Key::Routes | Key::Neighbors = key {
-        let mut prefixes = Vec::new();
-        for (span, text) in reader.texts(value, name) {
-            match prefix::parse(text) {
-                Ok(prefix) => prefixes.push(prefix),
-                Err(message) => reader.problem(&span, format!("{name}: {message}")),
-            }
+    let values = match key {
+        Key::Addresses | Key::Routes | Key::Neighbors => {
+            Values::Prefixes(reader.converted_texts(value, name, prefix::parse))
         }
-        Values::Prefixes(prefixes)
-    } else {
-        Values::Names(Patterns::new(reader.checked_texts(value, name, |text| value::check_name(key, text))))
+        Key::Ports => Values::Ports(reader.converted_texts(value, name, Ports::parse)),
+        _ => {
+            let check = |text: &str| value::check_name(key, text);
+            Values::Names(Patterns::new(reader.checked_texts(value, name, check)))
+        }
     };
     // Nothing is a meaningful bound, but not a meaningful thing to forbid.
     if !is_allow && matches!(value.get_ref(), DeValue::Array(items) if items.is_empty()) {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use ipnet::IpNet;
 
+use super::port::Port;
 use super::rule::Key;
 use super::{interface, prefix};
 
@@ -64,7 +65,8 @@ pub enum Operation<'a> {
     /// Put a link on another one that takes all that arrives there, and makes
     /// it promiscuous.
     Passthru(&'a str),
-    /// Lease, report, configure or masquerade an address, or all of a prefix.
+    /// Lease, report, configure, masquerade or publish an address, or all of a
+    /// prefix.
     Address(IpNet),
     /// Add a route to a destination.
     Route(IpNet),
@@ -75,6 +77,8 @@ pub enum Operation<'a> {
     Sysctl(&'a str),
     /// Execute a native program.
     Delegate(&'a str),
+    /// Publish a port of the node.
+    Port(Port),
 }
 
 /// What has to be covered under a key.
@@ -85,6 +89,8 @@ pub(super) enum Target<'a> {
     AnyName,
     /// In its one spelling.
     Prefix(IpNet),
+    /// In its one spelling.
+    Port(Port),
 }
 
 impl fmt::Display for Target<'_> {
@@ -93,6 +99,7 @@ impl fmt::Display for Target<'_> {
             Self::Name(name) => f.write_str(name),
             Self::AnyName => f.write_str("*"),
             Self::Prefix(prefix) => write!(f, "{prefix}"),
+            Self::Port(port) => write!(f, "{port}"),
         }
     }
 }
@@ -124,6 +131,7 @@ impl<'a> Operation<'a> {
             Self::Neighbor(wanted) => vec![(Key::Neighbors, Target::Prefix(prefix::canonical(wanted)))],
             Self::Sysctl(name) => vec![(Key::Sysctls, Target::Name(name))],
             Self::Delegate(name) => vec![(Key::Delegates, Target::Name(name))],
+            Self::Port(port) => vec![(Key::Ports, Target::Port(port.canonical()))],
         }
     }
 
@@ -167,6 +175,7 @@ impl fmt::Display for Operation<'_> {
             Self::Neighbor(prefix) => write!(f, "have {prefix} as neighbor"),
             Self::Sysctl(name) => write!(f, "set the link setting {name:?}"),
             Self::Delegate(name) => write!(f, "execute the program {name:?}"),
+            Self::Port(port) => write!(f, "publish the node's port {port}"),
         }
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::operation::Target;
 use super::pattern::{self, Patterns};
+use super::port::Ports;
 use super::{Limits, Subject, prefix};
 
 /// Whether a rule gives or takes.
@@ -40,10 +41,11 @@ pub(crate) enum Key {
     Neighbors,
     Sysctls,
     Delegates,
+    Ports,
 }
 
 impl Key {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Interfaces,
         Self::Namespaces,
         Self::Links,
@@ -55,6 +57,7 @@ impl Key {
         Self::Neighbors,
         Self::Sysctls,
         Self::Delegates,
+        Self::Ports,
     ];
 
     /// Its name in a file.
@@ -71,6 +74,7 @@ impl Key {
             Self::Neighbors => "neighbors",
             Self::Sysctls => "sysctls",
             Self::Delegates => "delegates",
+            Self::Ports => "ports",
         }
     }
 
@@ -100,6 +104,7 @@ impl fmt::Display for Key {
 pub(crate) enum Values {
     Names(Patterns),
     Prefixes(Vec<IpNet>),
+    Ports(Vec<Ports>),
 }
 
 impl Values {
@@ -113,6 +118,9 @@ impl Values {
             (Self::Prefixes(prefixes), Target::Prefix(wanted)) => {
                 prefixes.iter().any(|listed| prefix::covers(listed, wanted))
             }
+            (Self::Ports(ports), Target::Port(wanted)) => {
+                ports.iter().any(|listed| listed.covers(&Ports::from(*wanted)))
+            }
             _ => false,
         }
     }
@@ -124,6 +132,9 @@ impl Values {
                 prefixes.iter().any(|listed| prefix::overlaps(listed, wanted))
             }
             (Self::Names(patterns), Target::AnyName) => patterns.iter().next().is_some(),
+            (Self::Ports(ports), Target::Port(wanted)) => {
+                ports.iter().any(|listed| listed.overlaps(&Ports::from(*wanted)))
+            }
             _ => self.cover(target),
         }
     }
@@ -133,6 +144,7 @@ impl Values {
         match self {
             Self::Names(patterns) => patterns.iter().map(str::to_owned).collect(),
             Self::Prefixes(prefixes) => prefixes.iter().map(IpNet::to_string).collect(),
+            Self::Ports(ports) => ports.iter().map(Ports::to_string).collect(),
         }
     }
 }

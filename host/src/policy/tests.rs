@@ -45,6 +45,10 @@ fn neighbor(text: &str) -> Operation<'_> {
     Operation::Neighbor(text.parse().unwrap())
 }
 
+fn port(text: &str) -> Operation<'static> {
+    Operation::Port(Port::parse(text).unwrap())
+}
+
 /// One operation of each sort, and a rule's key that covers it.
 fn each() -> Vec<(Operation<'static>, &'static str)> {
     vec![
@@ -68,6 +72,7 @@ fn each() -> Vec<(Operation<'static>, &'static str)> {
         (neighbor("10.1.2.3/32"), "neighbors = [\"10.1.0.0/16\"]"),
         (Operation::Sysctl("accept_ra"), "sysctls = \"accept_ra\""),
         (Operation::Delegate("dhcp"), "delegates = \"dhcp\""),
+        (port("127.0.0.1:8080/tcp"), "ports = \"8000-8099/tcp\""),
     ]
 }
 
@@ -422,4 +427,26 @@ fn imports_are_refused_together() {
         policy("[[allow]]\ninterfaces = \"*\"\n[[deny]]\ninterfaces = \"weir:store/*\"").permit(&FOREIGN);
     let refusal = denying.check_imports(&imports).unwrap_err();
     assert!(refusal.to_string().contains(":4 forbids it"), "{refusal}");
+}
+
+#[test]
+fn a_port_at_every_address_is_at_each() {
+    let allows = |keys: &str, text: &str| allows(keys, &FOREIGN, port(text));
+    let (all, one) = ("ports = \"8000-8099/tcp\"", "ports = \"127.0.0.1:8080/tcp\"");
+    assert!(
+        allows(all, "8080/tcp") && allows(all, "127.0.0.1:8080/tcp") && allows(all, "[fd00::1]:8080/tcp")
+    );
+    assert!(allows(one, "127.0.0.1:8080/tcp") && allows(one, "[::ffff:127.0.0.1]:8080/tcp"));
+    for other in ["8080/tcp", "127.0.0.2:8080/tcp", "127.0.0.1:8081/tcp", "127.0.0.1:8080/udp"] {
+        assert!(!allows(one, other), "{other}");
+    }
+    let denied = |text: &str| {
+        let policy = policy(&format!("[[allow]]\nports = \"1-65535/tcp\"\n[[deny]]\n{text}"));
+        let refused = |port: Operation<'_>| policy.permit(&FOREIGN).check(&port).is_err();
+        (refused(port("8080/tcp")), refused(port("127.0.0.1:8080/tcp")), refused(port("10.0.0.1:8080/tcp")))
+    };
+    assert_eq!(denied("ports = \"8080/tcp\""), (true, true, true));
+    // What is published at all addresses is published at that one, too.
+    assert_eq!(denied("ports = \"127.0.0.1:8080/tcp\""), (true, true, false));
+    assert_eq!(denied("ports = \"8080/udp\""), (false, false, false));
 }

@@ -27,8 +27,8 @@ pub(super) fn check_name(key: Key, text: &str) -> Result<(), String> {
         Key::Links | Key::Bridges | Key::Parents => pattern::check(text, Alphabet::Link),
         Key::Sysctls => pattern::check(text, Alphabet::Setting),
         Key::Delegates => pattern::check(text, Alphabet::File),
-        // Prefixes are read elsewhere.
-        Key::Addresses | Key::Routes | Key::Neighbors => Ok(()),
+        // Prefixes and ports are read elsewhere.
+        Key::Addresses | Key::Routes | Key::Neighbors | Key::Ports => Ok(()),
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use ipnet::IpNet;
 
-use crate::policy::{Operation, Side};
+use crate::policy::{Operation, Port, Side};
 
 /// Reads an operation, as in `bridge:br-a`.
 pub(super) fn operation(text: &str) -> Result<Operation<'_>> {
@@ -36,8 +36,11 @@ pub(super) fn operation(text: &str) -> Result<Operation<'_>> {
         "neighbor" => Operation::Neighbor(prefix(text, object)?),
         "sysctl" => Operation::Sysctl(object),
         "delegate" => Operation::Delegate(object),
+        "port" => {
+            Operation::Port(Port::parse(object).map_err(|reason| anyhow!("operation {text:?}: {reason}"))?)
+        }
         _ => bail!(
-            "operation {text:?}: expected one of import, namespace, create-link, bridge, parent, address, route, neighbor, sysctl, delegate"
+            "operation {text:?}: expected one of import, namespace, create-link, bridge, parent, address, route, neighbor, sysctl, delegate, port"
         ),
     })
 }
@@ -72,8 +75,13 @@ mod tests {
             Operation::Neighbor("10.1.0.5/32".parse().unwrap())
         );
         assert_eq!(operation("namespace:host").unwrap(), Operation::Namespace(Side::Host));
+        let port = |text: &str| Operation::Port(Port::parse(text).unwrap());
+        assert_eq!(operation("port:8080/tcp").unwrap(), port("8080/tcp"));
+        assert_eq!(operation("port:[fd00::1]:53/udp").unwrap(), port("[fd00::1]:53/udp"));
         for bad in [
             "",
+            "port:80",
+            "port:1-2/tcp",
             "bridge",
             "bridge:",
             "create-link:veth",

@@ -6,6 +6,7 @@ use std::fmt;
 use ipnet::IpNet;
 
 use crate::policy::pattern::{self, Patterns};
+use crate::policy::port::Ports;
 use crate::policy::prefix;
 use crate::policy::rule::{Bound, Effect, Key, Rule, Values};
 
@@ -24,6 +25,7 @@ pub(super) struct Kinds {
 pub(super) enum Value<'a> {
     Name(&'a str),
     Prefix(IpNet),
+    Ports(Ports),
 }
 
 impl fmt::Display for Value<'_> {
@@ -31,6 +33,7 @@ impl fmt::Display for Value<'_> {
         match self {
             Self::Name(name) => write!(f, "{name:?}"),
             Self::Prefix(prefix) => write!(f, "{prefix}"),
+            Self::Ports(ports) => write!(f, "{ports}"),
         }
     }
 }
@@ -40,6 +43,7 @@ pub(super) fn values(bound: &Bound) -> Vec<Value<'_>> {
     match &bound.values {
         Values::Names(patterns) => patterns.iter().map(Value::Name).collect(),
         Values::Prefixes(prefixes) => prefixes.iter().copied().map(Value::Prefix).collect(),
+        Values::Ports(ports) => ports.iter().copied().map(Value::Ports).collect(),
     }
 }
 
@@ -47,6 +51,7 @@ fn covers(wide: Value<'_>, narrow: Value<'_>) -> bool {
     match (wide, narrow) {
         (Value::Name(wide), Value::Name(narrow)) => pattern::covers(wide, narrow),
         (Value::Prefix(wide), Value::Prefix(narrow)) => prefix::covers(&wide, &narrow),
+        (Value::Ports(wide), Value::Ports(narrow)) => wide.covers(&narrow),
         _ => false,
     }
 }
@@ -55,6 +60,7 @@ fn overlaps(one: Value<'_>, other: Value<'_>) -> bool {
     match (one, other) {
         (Value::Name(one), Value::Name(other)) => pattern::overlaps(one, other),
         (Value::Prefix(one), Value::Prefix(other)) => prefix::overlaps(&one, &other),
+        (Value::Ports(one), Value::Ports(other)) => one.overlaps(&other),
         _ => false,
     }
 }

@@ -154,6 +154,23 @@ impl<'a> Reader<'a> {
         items.iter().filter_map(|item| Some((item.span(), self.text(item, name)?))).collect()
     }
 
+    /// The same, of which each means something.
+    pub(super) fn converted_texts<T>(
+        &mut self,
+        value: &Spanned<DeValue<'_>>,
+        name: &str,
+        convert: impl Fn(&str) -> Result<T, String>,
+    ) -> Vec<T> {
+        let mut converted = Vec::new();
+        for (span, text) in self.texts(value, name) {
+            match convert(text) {
+                Ok(good) => converted.push(good),
+                Err(message) => self.problem(&span, format!("{name}: {message}")),
+            }
+        }
+        converted
+    }
+
     /// The same, of which each passes a check.
     pub(super) fn checked_texts<'v>(
         &mut self,

@@ -81,6 +81,9 @@ fn conflicts_are_found() {
     warns(whole, "4: bridges: \"br-b\" is allowed in vain: 6 denies it");
     let partly = "[[allow]]\nplugin = \"acme\"\naddresses = \"10.0.0.0/8\"\n[[deny]]\naddresses = [\"10.1.0.0/16\", \"11.0.0.0/8\"]";
     warns(partly, "3: addresses: not all of 10.0.0.0/8 is allowed in every case: 5 denies some of it");
+    let port =
+        "[[allow]]\nplugin = \"acme\"\nports = \"8080/tcp\"\n[[deny]]\nports = \"127.0.0.1:1-9999/tcp\"";
+    warns(port, "3: ports: not all of 8080/tcp is allowed in every case: 5 denies some of it");
     let sometimes =
         "[[allow]]\nplugin = \"acme\"\ndelegates = \"dhcp\"\n[[deny]]\nnetwork = \"n\"\ndelegates = \"dhcp\"";
     warns(sometimes, "3: delegates: not all of \"dhcp\"");

@@ -19,9 +19,9 @@ fn everything_wrong_is_found_with_its_position() {
         ),
         [
             "/p/policy.toml:1:11: bundled: expected \"unrestricted\" or \"by-rule\", found \"maybe\"",
-            "/p/policy.toml:4:1: unknown key \"bridge\": expected one of name, network, plugin, digest, tenant, interfaces, namespaces, links, link-kinds, bridges, parents, addresses, routes, neighbors, sysctls, delegates, leases, limits",
+            "/p/policy.toml:4:1: unknown key \"bridge\": expected one of name, network, plugin, digest, tenant, interfaces, namespaces, links, link-kinds, bridges, parents, addresses, routes, neighbors, sysctls, delegates, ports, leases, limits",
             "/p/policy.toml:5:19: links: expected a string, found an integer",
-            "/p/policy.toml:8:1: unknown key \"leases\": expected one of name, network, plugin, digest, tenant, interfaces, namespaces, links, link-kinds, bridges, parents, addresses, routes, neighbors, sysctls, delegates",
+            "/p/policy.toml:8:1: unknown key \"leases\": expected one of name, network, plugin, digest, tenant, interfaces, namespaces, links, link-kinds, bridges, parents, addresses, routes, neighbors, sysctls, delegates, ports",
         ]
     );
     for (text, position) in [
@@ -31,6 +31,8 @@ fn everything_wrong_is_found_with_its_position() {
         ("[[deny]]\nbridges = []", "2:11"),
         ("[[allow]]\ninterfaces = [\n  \"weir:net/links\",\n  \"weir:net/link\",\n]", "4:3"),
         ("[[allow]]\naddresses = \"10.1.0.0\\u0020/16\"", "2:13"),
+        ("[[allow]]\nports = [\"80/tcp\", \"80\"]", "2:20"),
+        ("[[deny]]\nports = \"90-80/tcp\"", "2:9"),
         ("[[allow]]\nlimits = { time = \"5\" }", "2:19"),
         ("[[allow]]\n[allow.limits]\ntimes = \"5s\"", "3:1"),
         ("[[allow]]\nleases = -1", "2:10"),

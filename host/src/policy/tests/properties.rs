@@ -10,7 +10,8 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use super::policy;
-use crate::policy::{Limits, Operation, Permit, Side, Subject};
+use crate::policy::port::Ports;
+use crate::policy::{Limits, Operation, Permit, Port, Protocol, Side, Subject};
 
 const CONDITIONS: [(&str, &[&str]); 3] = [
     ("network", &["a", "b", "a*", "?", "*"]),
@@ -30,7 +31,18 @@ const PREFIXES: [&str; 8] = [
     "::ffff:10.1.2.0/120",
 ];
 
-const KEYS: [(&str, &[&str]); 11] = [
+const PORTS: [&str; 8] = [
+    "80/tcp",
+    "80-89/tcp",
+    "1-65535/tcp",
+    "80/udp",
+    "127.0.0.1:80/tcp",
+    "127.0.0.1:1-65535/tcp",
+    "[::ffff:127.0.0.1]:80-89/tcp",
+    "[fd00::1]:80/tcp",
+];
+
+const KEYS: [(&str, &[&str]); 12] = [
     ("interfaces", &["weir:net/links", "weir:net/*", "weir:host/log", "*"]),
     ("namespaces", &["container", "host"]),
     ("links", &NAMES),
@@ -42,6 +54,7 @@ const KEYS: [(&str, &[&str]); 11] = [
     ("neighbors", &PREFIXES),
     ("sysctls", &NAMES),
     ("delegates", &NAMES),
+    ("ports", &PORTS),
 ];
 
 /// A rule, as a list of values for each key that it has.
@@ -146,6 +159,11 @@ fn operations() -> Vec<Operation<'static>> {
         let prefix = prefix.parse().unwrap();
         operations.extend([Operation::Address, Operation::Route, Operation::Neighbor].map(|of| of(prefix)));
     }
+    for port in
+        ["80/tcp", "81/tcp", "80/udp", "90/tcp", "127.0.0.1:80/tcp", "127.0.0.2:80/tcp", "[fd00::1]:80/tcp"]
+    {
+        operations.push(Operation::Port(Port::parse(port).unwrap()));
+    }
     operations
 }
 
@@ -193,6 +211,7 @@ fn compare(
 /// A value that is in `value`, or it itself.
 fn within(value: &'static str, known: &'static [&'static str], pick: &Index) -> &'static str {
     let is_prefix = known.contains(&"::/0");
+    let is_port = known.contains(&"80/tcp");
     let narrower: Vec<&'static str> = known
         .iter()
         .copied()
@@ -204,6 +223,7 @@ fn within(value: &'static str, known: &'static [&'static str], pick: &Index) -> 
                 );
                 crate::policy::prefix::covers(&wide, &narrow)
             }
+            false if is_port => Ports::parse(value).unwrap().covers(&Ports::parse(other).unwrap()),
             false => crate::policy::pattern::covers(value, other),
         })
         .collect();
@@ -331,6 +351,11 @@ proptest! {
                 let part = ipnet::Ipv4Net::new(plain.addr(), 32).unwrap();
                 prop_assert!(!answer || permit.check(&operation(part.into())).is_ok());
             }
+            let port = |address| permit.check(&Operation::Port(Port { address, number: 80, protocol: Protocol::Tcp })).is_ok();
+            let at_one = port(Some(plain.addr().into()));
+            prop_assert_eq!(port(Some(mapped.addr().into())), at_one);
+            // What is allowed at every address is allowed at each.
+            prop_assert!(!port(None) || at_one);
         }
     }
 
