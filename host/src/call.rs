@@ -340,7 +340,7 @@ impl Call {
 
     /// Ends a plugin that wants to make too many changes. They are those of the
     /// whole call, in which it may be started several times.
-    fn count_change(&self, guest: &Guest) -> Served<()> {
+    pub(crate) fn count_change(&self, guest: &Guest) -> Served<()> {
         self.count_changes(guest, 1)
     }
 

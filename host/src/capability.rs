@@ -16,6 +16,7 @@ mod masquerade;
 pub(crate) mod namespaces;
 mod neighbors;
 mod permission;
+mod publish;
 pub(crate) mod request;
 mod routes;
 mod sysctls;

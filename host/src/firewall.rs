@@ -6,17 +6,24 @@
 //! `nft list table inet weir` tells who asked for what. Many weir processes
 //! work on the tables at the same time; nothing here relies on being alone.
 
+mod answers;
 mod attribute;
 mod batch;
 mod channel;
 mod comment;
+mod conntrack;
 mod error;
 mod guard;
+mod imagined;
 mod masquerade;
 mod network;
+mod publication;
+mod publish;
 mod rule;
 mod set;
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use netlink_sys::Socket;
@@ -24,6 +31,9 @@ use netlink_sys::Socket;
 use channel::Channel;
 use error::Cause;
 pub(crate) use error::FirewallError;
+pub(crate) use imagined::Imagined;
+pub(crate) use publication::Publication;
+pub(crate) use publish::{Taken, Wanted, summary};
 
 /// The name of weir's table in each family.
 const TABLE: &str = "weir";
@@ -31,6 +41,8 @@ const TABLE: &str = "weir";
 /// The packet filter of one network namespace.
 pub(crate) struct Firewall {
     channel: Channel,
+    /// In a plan, what it has changed.
+    imagined: Option<Rc<RefCell<Imagined>>>,
 }
 
 impl Firewall {
@@ -39,12 +51,13 @@ impl Firewall {
     pub(crate) fn new(socket: Socket, timeout: Duration) -> Result<Self, FirewallError> {
         let channel = Channel::new(socket, timeout)
             .map_err(|error| Cause::from(error).during("prepare the nf_tables socket".to_owned()))?;
-        Ok(Self { channel })
+        Ok(Self { channel, imagined: None })
     }
 
-    /// The same for a plan: from now on nothing is changed.
-    pub(crate) fn imagining(mut self) -> Self {
+    /// The same for a plan: from now on nothing is changed but `imagined`.
+    pub(crate) fn imagining(mut self, imagined: &Rc<RefCell<Imagined>>) -> Self {
         self.channel.is_imagined = true;
+        self.imagined = Some(Rc::clone(imagined));
         self
     }
 

@@ -88,5 +88,10 @@ fn clean_firewall(
             firewall.guard_remove(&owner, &port, mac)?;
         }
     }
+    for (owner, port) in firewall.publications()? {
+        if stale(&owner) {
+            firewall.unpublish(&owner, &[port])?;
+        }
+    }
     firewall.sweep().map(drop)
 }

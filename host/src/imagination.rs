@@ -14,6 +14,7 @@ use nix::fcntl::OFlag;
 use crate::buckets;
 use crate::delegate::Delegate;
 use crate::failure::{Failure, code};
+use crate::firewall::Imagined;
 use crate::netlink::World;
 use crate::paths::Paths;
 use crate::request::Command;
@@ -27,6 +28,7 @@ const SIZE_LIMIT: u64 = 16 << 20;
 #[derive(Debug)]
 pub(crate) struct Imagination {
     world: Arc<World>,
+    firewall: Rc<RefCell<Imagined>>,
     scratch: PathBuf,
     /// Directories of which there is a copy.
     copied: RefCell<Vec<PathBuf>>,
@@ -42,6 +44,7 @@ impl Imagination {
     pub(crate) fn new(scratch: &Path) -> Rc<Self> {
         Rc::new(Self {
             world: Arc::default(),
+            firewall: Rc::default(),
             scratch: scratch.to_owned(),
             copied: RefCell::default(),
             is_at_end: Cell::new(false),
@@ -58,6 +61,11 @@ impl Imagination {
     /// What the kernel is overlaid with.
     pub(crate) fn world(&self) -> &Arc<World> {
         &self.world
+    }
+
+    /// What the packet filter is overlaid with.
+    pub(crate) fn firewall(&self) -> &Rc<RefCell<Imagined>> {
+        &self.firewall
     }
 
     /// Where the calls of the plan find their files, with a copy of the

@@ -175,7 +175,10 @@ impl Node {
                     Failure::new(code::KERNEL, format!("open an nf_tables socket: {error}"))
                 })?;
                 let firewall = Firewall::new(socket, self.budget.remaining())?;
-                empty.insert(if self.is_imagined() { firewall.imagining() } else { firewall })
+                empty.insert(match &self.imagination {
+                    Some(imagination) => firewall.imagining(imagination.firewall()),
+                    None => firewall,
+                })
             }
         };
         firewall.set_timeout(self.budget.remaining());

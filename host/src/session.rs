@@ -246,6 +246,7 @@ fn link_interface(linker: &mut Linker<Session>, name: &str) -> wasmtime::Result<
             firewall::masquerade::add_to_linker::<_, Own>(linker, |session| session)
         }
         "weir:firewall/guards" => firewall::guards::add_to_linker::<_, Own>(linker, |session| session),
+        "weir:firewall/publish" => firewall::publish::add_to_linker::<_, Own>(linker, |session| session),
         "weir:store/leases" => store::leases::add_to_linker::<_, Own>(linker, |session| session),
         "weir:store/bucket" => store::bucket::add_to_linker::<_, Own>(linker, |session| session),
         "weir:store/files" => store::files::add_to_linker::<_, Own>(linker, |session| session),

@@ -20,6 +20,7 @@ const MEANINGS: &[(&str, &str)] = &[
     ("weir:net/sysctls", "changes kernel settings of links"),
     ("weir:firewall/masquerade", "hides containers behind the node's addresses"),
     ("weir:firewall/guards", "keeps containers from forging hardware addresses"),
+    ("weir:firewall/publish", "publishes ports of containers at the node's addresses"),
     ("weir:store/leases", "leases addresses of the network"),
     ("weir:store/bucket", "keeps a few values of its own between calls"),
     ("weir:store/files", "reads the resolver configuration that the network names"),

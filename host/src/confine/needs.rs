@@ -65,7 +65,8 @@ impl Needs {
         let is_program = matches!(found, Ok(None));
         let mut needs = Self {
             network: is_granted("weir:net/") || is_granted("weir:firewall/"),
-            container: is_granted("weir:net/"),
+            // Whose ports are published has to have their addresses.
+            container: is_granted("weir:net/") || is_granted("weir:firewall/publish"),
             leases: is_granted("weir:store/leases"),
             program: ipam.filter(|_| is_program).map(str::to_owned),
             places: Vec::new(),
@@ -139,7 +140,9 @@ impl Needs {
                 }
                 Inverse::RestoreValue { plugin, .. } => self.add_bucket(call, &plugin),
                 Inverse::DelegateDel { plugin, .. } => self.program = Some(plugin),
-                Inverse::RemoveMasquerade { .. } | Inverse::RemoveGuard { .. } => self.network = true,
+                Inverse::RemoveMasquerade { .. }
+                | Inverse::RemoveGuard { .. }
+                | Inverse::RemovePorts { .. } => self.network = true,
                 _ => (self.network, self.container) = (true, true),
             }
         }

@@ -14,7 +14,7 @@ use nix::libc::{EAFNOSUPPORT, EEXIST, ENOENT, EOPNOTSUPP};
 
 use super::error::{Cause, Refusal};
 use super::rule::Expression;
-use super::set::Set;
+use super::set::{Data, Set};
 use super::{TABLE, comment};
 
 /// What a step of a batch is about, to tell what a refusal of it means.
@@ -180,8 +180,8 @@ impl Batch {
     }
 
     /// Adds an element; the whole batch fails if the key is there.
-    pub(super) fn add(&mut self, role: Role, set: &Set, key: &[u8], chain: Option<&str>, userdata: Vec<u8>) {
-        self.push(role, set.add(key, chain, userdata), NLM_F_CREATE | NLM_F_EXCL, "");
+    pub(super) fn add(&mut self, role: Role, set: &Set, key: &[u8], data: Data<'_>, userdata: Vec<u8>) {
+        self.push(role, set.add(key, data, userdata), NLM_F_CREATE | NLM_F_EXCL, "");
     }
 
     /// Removes an element; the whole batch fails if it is not there.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer};
 use netlink_packet_netfilter::nftables::{GenMessage, NfTablesMessage};
-use netlink_packet_netfilter::{NetfilterHeader, NetfilterProtoFamily};
+use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessageInner, NetfilterProtoFamily};
 use netlink_sys::{Socket, SocketAddr};
 use nix::libc::{EAGAIN, EINTR, ENOENT, EOPNOTSUPP, ERESTART, MSG_DONTWAIT, MSG_TRUNC};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -131,14 +131,26 @@ impl Channel {
         family: NetfilterProtoFamily,
         wanted: [NfTablesMessage; N],
     ) -> Result<(u32, [Option<Object>; N]), Cause> {
+        let (generation, mut objects) = self.objects_of(family, &wanted)?;
+        Ok((generation, std::array::from_fn(|at| objects.get_mut(at).and_then(Option::take))))
+    }
+
+    /// The same for any number of objects, each of which makes the kernel
+    /// answer with a datagram.
+    pub(super) fn objects_of(
+        &mut self,
+        family: NetfilterProtoFamily,
+        wanted: &[NfTablesMessage],
+    ) -> Result<(u32, Vec<Option<Object>>), Cause> {
         const NFTA_GEN_ID: u16 = 1;
+        let count = wanted.len();
         let generation = NfTablesMessage::GetGen(GenMessage { attributes: Vec::new() });
         let mut request = Vec::with_capacity(512);
         loop {
             self.check_time()?;
-            let first = self.numbers(N + 1);
+            let first = self.numbers(count + 1);
             request.clear();
-            for (message, number) in iter::once(&generation).chain(&wanted).zip(0..) {
+            for (message, number) in iter::once(&generation).chain(wanted).zip(0..) {
                 let header = NetfilterHeader::new(family, 0, 0);
                 batch::encode(
                     &mut request,
@@ -150,13 +162,13 @@ impl Channel {
             }
             self.send(&request)?;
             let mut generation = None;
-            let mut objects = [const { None }; N];
+            let mut objects = vec![None; count];
             let mut is_passing_by = false;
-            let mut missing = N + 1;
+            let mut missing = count + 1;
             while missing > 0 {
                 for answer in self.receive()? {
                     let number = answer.number.wrapping_sub(first) as usize;
-                    if number > N {
+                    if number > count {
                         continue;
                     }
                     missing -= 1;
@@ -204,11 +216,26 @@ impl Channel {
         family: NetfilterProtoFamily,
         request: &NfTablesMessage,
     ) -> Result<(Vec<Object>, bool), Cause> {
+        match self.ask(family, request.clone(), NLM_F_REQUEST | NLM_F_DUMP) {
+            Err(Cause::Kernel(Refusal { errno: ENOENT, .. })) => Ok((Vec::new(), true)),
+            Err(Cause::Kernel(refusal)) if is_passing(refusal.errno) => Ok((Vec::new(), false)),
+            answer => answer,
+        }
+    }
+
+    /// Makes a request of any part of netfilter that the kernel answers with
+    /// objects and an end; tells whether nothing changed meanwhile.
+    pub(super) fn ask(
+        &mut self,
+        family: NetfilterProtoFamily,
+        request: impl Into<NetfilterMessageInner>,
+        flags: u16,
+    ) -> Result<(Vec<Object>, bool), Cause> {
         self.check_time()?;
         let first = self.numbers(1);
         let mut bytes = Vec::with_capacity(128);
         let header = NetfilterHeader::new(family, 0, 0);
-        batch::encode(&mut bytes, header, request.clone(), NLM_F_REQUEST | NLM_F_DUMP, first);
+        batch::encode(&mut bytes, header, request, flags, first);
         self.send(&bytes)?;
         let mut objects = Vec::new();
         let mut is_complete = true;
@@ -220,10 +247,7 @@ impl Channel {
                 is_complete &= !answer.is_interrupted;
                 match answer.content {
                     Content::Object(object) => objects.push(object),
-                    Content::End | Content::Refusal(Refusal { errno: ENOENT, .. }) => {
-                        return Ok((objects, is_complete));
-                    }
-                    Content::Refusal(refusal) if is_passing(refusal.errno) => return Ok((objects, false)),
+                    Content::End => return Ok((objects, is_complete)),
                     Content::Refusal(refusal) => return Err(whole(refusal)),
                 }
             }

@@ -10,7 +10,7 @@ use super::channel::Channel;
 use super::comment::{self, ByteOrder};
 use super::error::{Cause, FirewallError};
 use super::rule::{self, Expression};
-use super::set::{Element, Set, key_type};
+use super::set::{Data, Element, Set, Target, key_type};
 
 const FAMILY: NetfilterProtoFamily = NetfilterProtoFamily::Bridge;
 const NEEDS_TABLE: &str = "nf_tables for bridges (CONFIG_NF_TABLES_BRIDGE)";
@@ -45,7 +45,7 @@ static GUARDED: Set = Set {
     key_type: key_type::IFNAME,
     key_length: NAME_LENGTH as u32,
     byte_order: ByteOrder::Host,
-    maps_to_chain: false,
+    leads_to: Target::Nothing,
     comment: "ports that take in frames from allowed addresses only",
     number: 1,
 };
@@ -53,11 +53,11 @@ static GUARDED: Set = Set {
 static ALLOWED: Set = Set {
     family: FAMILY,
     name: "allowed",
-    key_type: key_type::IFNAME << key_type::NEXT | key_type::MAC,
+    key_type: key_type::of(&[key_type::IFNAME, key_type::MAC]),
     // Each field of a key fills whole words of four bytes.
     key_length: NAME_LENGTH as u32 + 8,
     byte_order: ByteOrder::OfFields,
-    maps_to_chain: false,
+    leads_to: Target::Nothing,
     comment: "source addresses that guarded ports take in",
     number: 2,
 };
@@ -171,7 +171,7 @@ fn add(channel: &mut Channel, owner: &str, keys: &Keys) -> Result<(), Cause> {
             Some(_) => batch.remove(&ALLOWED, &keys.allowed),
             None => addresses += 1,
         }
-        batch.add(Role::Owned, &ALLOWED, &keys.allowed, None, userdata.clone());
+        batch.add(Role::Owned, &ALLOWED, &keys.allowed, Data::Nothing, userdata.clone());
         set_count(&mut batch, keys, port.is_some(), addresses);
         // The generation makes sure that nothing of this has changed.
         match channel.commit(&batch, Some(generation))? {
@@ -259,7 +259,7 @@ fn set_count(batch: &mut Batch, keys: &Keys, is_guarded: bool, addresses: usize)
         batch.remove(&GUARDED, &keys.port);
     }
     if addresses > 0 {
-        batch.add(Role::Port, &GUARDED, &keys.port, None, comment::plain(&count_text(addresses)));
+        batch.add(Role::Port, &GUARDED, &keys.port, Data::Nothing, comment::plain(&count_text(addresses)));
     }
 }
 

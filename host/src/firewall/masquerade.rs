@@ -15,8 +15,8 @@ use super::batch::{self, BaseChain, Batch, Outcome, Role};
 use super::channel::Channel;
 use super::comment::{self, ByteOrder};
 use super::error::{Cause, FirewallError};
-use super::set::{Element, Set, key_type};
-use super::{Firewall, network, rule};
+use super::set::{Data, Element, Set, Target, key_type};
+use super::{Firewall, answers, network, rule};
 
 const FAMILY: NetfilterProtoFamily = NetfilterProtoFamily::Inet;
 const NEEDS_TABLE: &str = "nf_tables for IPv4 and IPv6 together (CONFIG_NF_TABLES_INET)";
@@ -37,7 +37,7 @@ static SOURCES_4: Set = Set {
     key_type: key_type::IPV4,
     key_length: 4,
     byte_order: ByteOrder::Network,
-    maps_to_chain: true,
+    leads_to: Target::Chain,
     comment: "container addresses that stay inside the node, by their network",
     number: 1,
 };
@@ -48,7 +48,7 @@ static SOURCES_6: Set = Set {
     key_type: key_type::IPV6,
     key_length: 16,
     byte_order: ByteOrder::Network,
-    maps_to_chain: true,
+    leads_to: Target::Chain,
     comment: "container addresses that stay inside the node, by their network",
     number: 2,
 };
@@ -208,7 +208,7 @@ impl<'a> Entry<'a> {
         if replaces {
             batch.remove(sources, &self.key);
         }
-        batch.add(Role::Owned, sources, &self.key, Some(&self.chain), self.userdata.clone());
+        batch.add(Role::Owned, sources, &self.key, Data::Chain(&self.chain), self.userdata.clone());
         batch
     }
 }
@@ -276,7 +276,12 @@ fn sweep(channel: &mut Channel) -> Result<usize, Cause> {
     // A chain that is missed or seen twice matters little here.
     let (chains, _) = channel.dump(FAMILY, &request)?;
     let mut removed = 0;
-    for chain in chains.iter().filter_map(|chain| network::of_unused_chain(chain)) {
+    let rules = |name: &str| {
+        network::of_chain(name)
+            .map(|_| network::RULES)
+            .or_else(|| answers::of_chain(name).map(answers::count))
+    };
+    for chain in chains.iter().filter_map(|chain| network::of_unused_chain(chain, rules)) {
         let mut batch = Batch::new(FAMILY);
         batch.remove_chain(chain);
         match channel.commit(&batch, None)? {

@@ -32,16 +32,16 @@ pub(super) fn look_up(chain: &str) -> NfTablesMessage {
     NfTablesMessage::GetChain(ChainMessage { attributes })
 }
 
-/// The name of the chain in an answer, if it is one of weir's networks' and
-/// only its own rules use it.
-pub(super) fn of_unused_chain(answer: &[u8]) -> Option<&str> {
+/// The name of the chain in an answer, if it is weir's, has as many rules as
+/// `rules` says and nothing but these uses it.
+pub(super) fn of_unused_chain(answer: &[u8], rules: impl FnOnce(&str) -> Option<u32>) -> Option<&str> {
     const NFTA_CHAIN_TABLE: u16 = 1;
     const NFTA_CHAIN_NAME: u16 = 3;
     const NFTA_CHAIN_USE: u16 = 6;
     let table = attribute(answer, NFTA_CHAIN_TABLE).and_then(text)?;
     let name = attribute(answer, NFTA_CHAIN_NAME).and_then(text)?;
     let uses = attribute(answer, NFTA_CHAIN_USE).and_then(number)?;
-    (table == TABLE && uses <= RULES && of_chain(name).is_some()).then_some(name)
+    (table == TABLE && uses <= rules(name)?).then_some(name)
 }
 
 /// The rules of a network's chain.

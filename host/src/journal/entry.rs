@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::buckets::Value;
+use crate::firewall::{self, Publication};
 use crate::netlink::{Forwarding, Neighbor};
 use crate::printable::printable;
 
@@ -87,6 +88,8 @@ pub(crate) enum Inverse {
     /// if it still has the one of this tag (none: is still removed). Counts
     /// only until the ADD has succeeded.
     RestoreValue { plugin: String, key: String, earlier: Option<Value>, written: Option<u64> },
+    /// End the publishing of ports.
+    RemovePorts { ports: Vec<Publication> },
     /// Call DEL of a native IPAM plugin, with the attachment's configuration.
     DelegateDel { plugin: String, path: Vec<PathBuf> },
 }
@@ -118,6 +121,7 @@ impl Inverse {
             Self::RemoveGuard { .. } => "undo guard",
             Self::RestoreValue { written: Some(_), .. } => "undo set-value",
             Self::RestoreValue { written: None, .. } => "undo remove-value",
+            Self::RemovePorts { .. } => "undo publish",
             Self::DelegateDel { .. } => "undo delegate",
         }
     }
@@ -151,6 +155,7 @@ impl Inverse {
             Self::RemoveMasquerade { source } => source.to_string(),
             Self::RemoveGuard { port, .. } => port.clone(),
             Self::RestoreValue { key, .. } => printable(key).into_owned(),
+            Self::RemovePorts { ports } => firewall::summary(ports),
             Self::DelegateDel { plugin, .. } => plugin.clone(),
         }
     }

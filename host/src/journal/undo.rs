@@ -154,6 +154,7 @@ fn undo(inverse: &Inverse, journal: &Journal, node: &Node, patience: Instant) ->
             }
             Ok(())
         }
+        Inverse::RemovePorts { ports } => node.firewall(|firewall| firewall.unpublish(&key.name(), ports)),
         Inverse::DelegateDel { .. } if node.is_imagined() => Ok(()),
         Inverse::DelegateDel { plugin, path } => delegate::undo(plugin, path, &journal.header),
     }

@@ -43,6 +43,23 @@ impl Netns {
             .collect())
     }
 
+    /// Lists the addresses of all links.
+    pub(crate) fn all_addresses(&self, family: AddressFamily) -> Result<Vec<IpAddr>, NetlinkError> {
+        let mut message = AddressMessage::default();
+        message.header.family = family;
+        let answers = self.dump(RouteNetlinkMessage::GetAddress(message), || {
+            "list the addresses of all links".to_owned()
+        })?;
+        Ok(answers
+            .iter()
+            .filter_map(|answer| match answer {
+                RouteNetlinkMessage::NewAddress(message) => address_state(message),
+                _ => None,
+            })
+            .map(|state| state.prefix.address)
+            .collect())
+    }
+
     /// Adds an address; an IPv4 address gets its broadcast address.
     pub(crate) fn add_address(&self, index: u32, prefix: Prefix) -> Result<(), NetlinkError> {
         let mut message = address_message(index, prefix);

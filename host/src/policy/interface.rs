@@ -1,9 +1,10 @@
 //! The interfaces that components may import, by name and without version.
 
 /// All of them, as in `wit/`.
-pub(super) const KNOWN: [&str; 17] = [
+pub(super) const KNOWN: [&str; 18] = [
     "weir:firewall/guards",
     "weir:firewall/masquerade",
+    "weir:firewall/publish",
     "weir:host/clock",
     "weir:host/log",
     "weir:host/random",

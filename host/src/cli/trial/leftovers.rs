@@ -45,6 +45,9 @@ pub(super) fn find(node: &Node, paths: &Paths, before: &HashSet<String>) -> Resu
     for (owner, port, _) in firewall.guard_owners()? {
         left.forgotten.push(format!("guard of {port} for {owner}"));
     }
+    for (owner, port) in firewall.publications()? {
+        left.forgotten.push(format!("published port {port} for {owner}"));
+    }
     for name in journal::list(&paths.attachments())? {
         left.forgotten.push(format!("journal of {name}"));
     }
