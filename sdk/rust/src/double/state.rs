@@ -15,6 +15,7 @@ use super::request::{Call, Owner};
 use super::store::bucket::Buckets;
 use super::store::leases::Directories;
 use crate::bindings::platform::weir::firewall::masquerade::Entry;
+use crate::bindings::platform::weir::firewall::publish::Port;
 
 /// A node and whoever has a handle to something on it.
 pub(super) type Shared = Rc<RefCell<State>>;
@@ -30,6 +31,7 @@ pub(super) struct State {
     pub(super) duplicates: Vec<IpAddr>,
     pub(super) masquerade: Vec<(Owner, Entry)>,
     pub(super) guards: Vec<Guard>,
+    pub(super) published: Vec<(Owner, Port)>,
     pub(super) leases: Directories,
     pub(super) buckets: Buckets,
     pub(super) files: BTreeMap<String, String>,
@@ -63,6 +65,7 @@ impl State {
             duplicates: Vec::new(),
             masquerade: Vec::new(),
             guards: Vec::new(),
+            published: Vec::new(),
             leases: Directories::default(),
             buckets: Buckets::default(),
             files: BTreeMap::new(),

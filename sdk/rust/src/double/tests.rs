@@ -2,7 +2,7 @@ mod neighbors;
 mod store;
 mod upper;
 
-use super::firewall::{guards, masquerade};
+use super::firewall::{guards, masquerade, publish};
 use super::host::{clock, random};
 use super::net::addresses;
 use super::net::links::{self, BridgeOptions, Link, Netns, OperState, PortOptions, VethEnd, VlanRange};
@@ -306,6 +306,50 @@ fn masquerading_belongs_to_the_attachment() {
     assert!(masquerade::list().unwrap().is_empty());
     masquerade::remove().unwrap();
     assert_eq!(node.masqueraded().len(), 1);
+}
+
+#[test]
+fn published_ports_belong_to_the_attachment() {
+    let node = Node::new().with_address(Side::Container, "lo", "10.1.0.5/24").with_address(
+        Side::Host,
+        "eth0",
+        "192.0.2.1/24",
+    );
+    let to = |container: &str, host: Option<&str>, container_port: u16| publish::Port {
+        protocol: publish::Protocol::Tcp,
+        host_address: host.map(|host| parsed_address(host).into()),
+        host_port: 8080,
+        container: prefix(container),
+        container_port,
+    };
+    let port = |host, container_port| to("10.1.0.5/24", host, container_port);
+    publish::add(&[port(None, 80), port(Some("127.0.0.1"), 80)]).unwrap();
+    publish::add(&[port(None, 81)]).unwrap();
+    assert_eq!(publish::list().unwrap(), [port(Some("127.0.0.1"), 80), port(None, 81)]);
+    for (bad, is_denied) in [
+        (to("192.0.2.1/24", None, 80), true),
+        (to("127.0.0.1/8", None, 80), true),
+        (to("10.1.0.6/24", None, 80), true),
+        (port(None, 0), false),
+        (port(Some("0.0.0.0"), 80), false),
+        (port(Some("fd00::1"), 80), false),
+    ] {
+        let refusal = publish::add(&[port(Some("192.0.2.1"), 80), bad]).unwrap_err();
+        assert_eq!(matches!(refusal, NetError::Denied(_)), is_denied, "{refusal:?}");
+        assert_eq!(node.published().len(), 2, "none of them is published");
+    }
+    assert!(matches!(publish::add(&[port(None, 1), port(None, 2)]), Err(NetError::Invalid(_))));
+    Attachment::new("{}").with_container("other").id();
+    assert!(publish::list().unwrap().is_empty());
+    for host in [None, Some("127.0.0.1"), Some("192.0.2.1")] {
+        assert!(matches!(publish::add(&[port(host, 80)]), Err(NetError::AlreadyExists(_))));
+    }
+    publish::remove().unwrap();
+    assert_eq!(node.published().len(), 2);
+    let (host, container) = netns();
+    publish::enable_loopback(&host.link("eth0").unwrap()).unwrap();
+    assert_eq!(node.sysctl(Side::Host, "eth0", IpFamily::Ipv4, "route_localnet").as_deref(), Some("1"));
+    assert!(matches!(publish::enable_loopback(&container.link("lo").unwrap()), Err(NetError::Invalid(_))));
 }
 
 #[test]

@@ -151,6 +151,15 @@ pub fn settle(link: &Link, timeout: u32) -> Result<(), NetError> {
 }
 
 impl State {
+    /// Whether a link of the namespace has an address.
+    pub(in crate::double) fn has_address(&self, side: Side, address: IpAddr) -> bool {
+        let devices = self.namespace(side).into_iter().flat_map(|namespace| &namespace.devices);
+        devices.into_iter().any(|(index, device)| {
+            let own = self.kernel_addresses(side, *index).into_iter();
+            own.chain(device.addresses.iter().map(|address| address.net)).any(|net| net.addr() == address)
+        })
+    }
+
     /// IPv6 is there, and not turned off for the link.
     pub(super) fn allow_ipv6(&self, link: &Link, attempt: &str) -> Result<(), NetError> {
         match self.setting(link.side, link.index, IpFamily::Ipv6, "disable_ipv6").as_deref() {

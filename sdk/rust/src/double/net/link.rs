@@ -28,6 +28,10 @@ impl Link {
         self.is_own
     }
 
+    pub(in crate::double) fn side(&self) -> Side {
+        self.side
+    }
+
     pub(in crate::double) fn name(&self) -> &str {
         &self.name
     }
