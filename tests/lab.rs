@@ -13,6 +13,7 @@ mod plugins;
 mod program;
 mod signing;
 mod snapshot;
+mod traffic;
 mod world;
 
 use std::fs;
@@ -32,6 +33,7 @@ pub(crate) use plugins::{Plugins, weir};
 pub(crate) use program::{is_installed, line};
 pub(crate) use signing::SigningKey;
 pub(crate) use snapshot::{Facts, Snapshot};
+pub(crate) use traffic::{Exchange, Transport};
 pub(crate) use world::{Family, World, reaches};
 
 /// Where plugins expect their state.

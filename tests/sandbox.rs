@@ -14,6 +14,7 @@ mod mutations;
 mod neighbor_entries;
 mod neighbors;
 mod network;
+mod publish;
 mod raw;
 mod resources;
 mod results;
@@ -34,6 +35,7 @@ pub(crate) fn tests() -> Vec<Test> {
         addresses::tests(),
         neighbors::tests(),
         neighbor_entries::tests(),
+        publish::tests(),
         leases::tests(),
         buckets::tests(),
         bucket_changes::tests(),

@@ -19,6 +19,7 @@ mod network;
 mod plan;
 mod plugin_command;
 mod policy_command;
+mod publish;
 mod removal;
 mod rollback;
 mod scene;
@@ -49,6 +50,7 @@ pub(crate) fn tests() -> Vec<Test> {
         install::tests(),
         listing::tests(),
         policy_command::tests(),
+        publish::tests(),
         audit::tests(),
         changed_policy::tests(),
         confinement::tests(),

@@ -73,6 +73,11 @@ impl World {
         Ok(Self { namespace })
     }
 
+    /// Its namespace.
+    pub(crate) fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
     /// The address that the world sees when a container connects to it, or
     /// none if it cannot.
     pub(crate) fn sees(&self, container: &Namespace, family: Family) -> anyhow::Result<Option<IpAddr>> {

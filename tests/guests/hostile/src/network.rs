@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use weir_sdk::firewall::{guards, masquerade};
+use weir_sdk::firewall::{guards, masquerade, publish};
 use weir_sdk::net::links::{
     self, BridgeOptions, Link, MacvlanMode, MacvlanOptions, Netns, PortOptions, VethEnd, VlanRange,
     VxlanOptions,
@@ -66,6 +66,14 @@ impl Raid<'_> {
                 let direct =
                     IpPrefix { address: ip(step.text("direct"))?, length: step.number("length") as u8 };
                 Ok(masquerade::add(masquerade::Entry { source, direct })?)
+            }),
+            "publish" => ports(step).and_then(|ports| Ok(publish::add(&ports)?)),
+            "enable-loopback" => self.with(step, publish::enable_loopback),
+            "unpublish" => publish::remove().map_err(CniError::from),
+            "look-at-ports" => publish::list().map_err(CniError::from).map(|ports| {
+                if ports.len() as u64 != step.number("count") {
+                    panic!("there are {} ports", ports.len())
+                }
             }),
             "guard" => self.with(step, |link| guards::add(link, mac_address(step))),
             "look-at-guard" => self.with(step, |link| {
@@ -192,6 +200,27 @@ fn create_bridge(step: Step<'_>) -> Taken {
         default_vlan: false,
     })?;
     Ok(())
+}
+
+/// One port, or as many as `count` says, which follow on each other.
+fn ports(step: Step<'_>) -> Result<Vec<publish::Port>, CniError> {
+    let length = if step.has("length") { step.number("length") as u8 } else { 24 };
+    let protocol = match step.text("protocol") {
+        "udp" => publish::Protocol::Udp,
+        "sctp" => publish::Protocol::Sctp,
+        _ => publish::Protocol::Tcp,
+    };
+    let port = publish::Port {
+        protocol,
+        host_address: step.has("host").then(|| ip(step.text("host"))).transpose()?,
+        host_port: step.number("port") as u16,
+        container: IpPrefix { address: ip(step.text("address"))?, length },
+        container_port: step.number("to") as u16,
+    };
+    let count = step.number("count").max(1) as u16;
+    Ok((0..count)
+        .map(|more| publish::Port { host_port: port.host_port.wrapping_add(more), ..port })
+        .collect())
 }
 
 fn side(step: Step<'_>) -> Result<Netns, CniError> {
