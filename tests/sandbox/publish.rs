@@ -147,7 +147,7 @@ fn impossible() -> anyhow::Result<()> {
         (with(port(8080), "length", 33), "no prefix of its family"),
         (port(0), "begin with 1"),
         (with(port(8080), "to", 0), "begin with 1"),
-        (with(port(8000), "count", 257), "at most 256"),
+        (with(port(8000), "count", 129), "at most 128"),
         (with(port(65535), "count", 2), "begin with 1"),
     ] {
         stage.fails(attack(&[step]), &Expected::failure(7, &[reason]))?;
@@ -230,7 +230,7 @@ fn loopback() -> anyhow::Result<()> {
 fn flood() -> anyhow::Result<()> {
     let mut stage = Stage::new(&rule().replace("8000-8099/tcp", "1-65535/tcp"))?;
     other_publishes(&mut stage, port(80))?;
-    let many = with(with(port(1000), "count", 250), "times", 40);
+    let many = with(with(port(1000), "count", 125), "times", 80);
     stage.fails(attack(&[many]), &Expected::failure(103, &["more than 4096 changes"]))?;
     stage.write_policy(&format!(
         "{}[allow.limits]\nchanges = 20\n",

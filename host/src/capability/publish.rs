@@ -19,8 +19,9 @@ use crate::session::Session;
 use crate::wit::weir::firewall::publish::{self, Port};
 use crate::wit::{self, IpFamily, NetError};
 
-/// Ports in one list.
-const PORT_LIMIT: usize = 256;
+/// Ports in one list: what they take has to fit into one message to the kernel,
+/// which by default is at most 208 KiB.
+const PORT_LIMIT: usize = 128;
 
 /// The setting of a link that lets loopback addresses pass.
 const ROUTE_LOCALNET: &str = "route_localnet";
@@ -386,6 +387,6 @@ mod tests {
         let at_one = port(Some("192.0.2.1"), "10.1.0.5/24");
         assert_eq!(publications(&[good, at_one, port(None, "fd00::5/64")]).unwrap().len(), 3);
         let many = |count: u16| (1..=count).map(|host_port| Port { host_port, ..good }).collect::<Vec<_>>();
-        assert!(publications(&many(256)).is_ok() && publications(&many(257)).is_err());
+        assert!(publications(&many(128)).is_ok() && publications(&many(129)).is_err());
     }
 }

@@ -358,3 +358,33 @@ fn remove(channel: &mut Channel, owner: &str, ports: &[Publication]) -> Result<(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_list_fits_into_a_message() {
+        let port = |number: u16| Publication {
+            protocol: crate::protocol::Protocol::Tcp,
+            host: Some("2001:db8::1".parse().unwrap()),
+            host_port: number,
+            container: "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128".parse().unwrap(),
+            container_port: number,
+        };
+        // What `Key::name` makes at most.
+        let userdata = comment::of_owner(&"x".repeat(200)).unwrap();
+        let mut batch = Batch::new(FAMILY);
+        rules::base(&mut batch);
+        for port in (1..=128).map(port) {
+            for (set, key) in port.places() {
+                batch.remove(set, &key);
+            }
+            let [(map, key), (answers, answer_key)] = port.places();
+            batch.add(Role::Owned, map, &key, Data::Value(&port.value()), userdata.clone());
+            batch.add(Role::Owned, answers, &answer_key, Data::Chain(&port.chain()), userdata.clone());
+        }
+        // `net.core.wmem_default`, of which the kernel uses a part itself.
+        assert!(batch.encode(1, Some(1)).len() < 212_992 - 32);
+    }
+}

@@ -11,7 +11,7 @@ use crate::double::net::sysctls;
 use crate::double::{Node, Side, state};
 
 /// Ports in one list.
-const PORT_LIMIT: usize = 256;
+const PORT_LIMIT: usize = 128;
 
 impl Node {
     /// The published ports, of any attachment.
