@@ -1,6 +1,6 @@
 //! One message there and one back, between two namespaces.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use anyhow::Context;
 use super::Namespace;
 
 /// How long each step of an exchange may take.
-const PATIENCE: Duration = Duration::from_millis(1200);
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A transport protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl Exchange<'_> {
     }
 
     fn seen_by_tcp(&self) -> anyhow::Result<Option<IpAddr>> {
-        let listener = self.server.enter(|| self.listen_by_tcp())?;
+        let listener = self.server.enter(|| bound(|| TcpListener::bind(self.listen)))?;
         listener.set_nonblocking(true)?;
         let Ok(mut client) = self.client.enter(|| Ok(TcpStream::connect_timeout(&self.to, PATIENCE)?)) else {
             return Ok(None);
@@ -61,21 +61,8 @@ impl Exchange<'_> {
         Ok(client.read_exact(&mut [0]).is_ok().then(|| peer.ip().to_canonical()))
     }
 
-    fn listen_by_tcp(&self) -> anyhow::Result<TcpListener> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match TcpListener::bind(self.listen) {
-                // What came before may not have ended yet.
-                Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => {
-                    thread::sleep(Duration::from_millis(10));
-                }
-                bound => return bound.context("listen"),
-            }
-        }
-    }
-
     fn seen_by_udp(&self) -> anyhow::Result<Option<IpAddr>> {
-        let server = self.server.enter(|| UdpSocket::bind(self.listen).context("bind"))?;
+        let server = self.server.enter(|| bound(|| UdpSocket::bind(self.listen)))?;
         server.set_read_timeout(Some(PATIENCE))?;
         let any = if self.to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
         let client = self.client.enter(|| {
@@ -88,5 +75,19 @@ impl Exchange<'_> {
         let Ok((_, peer)) = server.recv_from(&mut [0; 8]) else { return Ok(None) };
         server.send_to(b"!", peer)?;
         Ok(client.recv(&mut [0; 8]).is_ok().then(|| peer.ip().to_canonical()))
+    }
+}
+
+/// Takes a port. Another thread that starts a program at this moment may hold
+/// what had it before for a little longer.
+fn bound<T>(bind: impl Fn() -> io::Result<T>) -> anyhow::Result<T> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match bind() {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(5));
+            }
+            taken => return taken.context("take a port"),
+        }
     }
 }

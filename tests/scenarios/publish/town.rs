@@ -24,7 +24,7 @@ pub(super) const SERVER: [&str; 2] = ["10.1.0.2", "fd00:1::2"];
 const LISTENING: u16 = 80;
 
 /// How long a UDP client waits.
-const PATIENCE: Duration = Duration::from_millis(800);
+const PATIENCE: Duration = Duration::from_secs(3);
 
 const POLICY: &str = r#"
 [[allow]]
