@@ -32,7 +32,7 @@ use imagined::Imagined;
 pub(crate) use imagined::World;
 pub(crate) use link::{BridgeSpec, LinkState, OperState, PortFlags, VethEnd};
 pub(crate) use macvlan::{MacvlanMode, MacvlanSpec};
-pub(crate) use neighbor::{Neighbor, NeighborState};
+pub(crate) use neighbor::{Mac, Neighbor, NeighborState};
 pub(crate) use route::RouteSpec;
 pub(crate) use vlan::VlanRange;
 pub(crate) use vxlan::VxlanSpec;

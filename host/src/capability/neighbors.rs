@@ -9,7 +9,7 @@ use super::addresses::address_family;
 use super::links::{LinkHandle, mac_bytes, net_error};
 use crate::call::Served;
 use crate::journal::{Inverse, Side, some_of};
-use crate::netlink::{self, NeighborState};
+use crate::netlink::{self, Mac, NeighborState};
 use crate::policy::Operation;
 use crate::session::Session;
 use crate::wit::weir::net::neighbors::{self, Forwarding, ForwardingInfo, Neighbor, NeighborInfo};
@@ -213,10 +213,8 @@ pub(super) fn station_address(address: IpAddress) -> Result<IpAddr, NetError> {
 pub(super) fn station_mac(mac: MacAddress) -> Result<[u8; 6], NetError> {
     let mac = mac_bytes(mac);
     if mac == [0; 6] || mac[0] & 1 == 1 {
-        let [a, b, c, d, e, f] = mac;
-        return Err(NetError::Invalid(format!(
-            "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x} is not the hardware address of one station"
-        )));
+        let message = format!("{} is not the hardware address of one station", Mac(mac));
+        return Err(NetError::Invalid(message));
     }
     Ok(mac)
 }

@@ -30,7 +30,7 @@ pub(crate) struct NeighborState {
 }
 
 /// A hardware address as people write it.
-pub(super) struct Mac(pub(super) [u8; 6]);
+pub(crate) struct Mac(pub(crate) [u8; 6]);
 
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
