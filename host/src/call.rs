@@ -2,6 +2,8 @@
 //! call share.
 
 mod certainty;
+#[cfg(debug_assertions)]
+mod disturbance;
 mod record;
 
 use std::cell::{Cell, OnceCell, RefCell};
@@ -370,15 +372,19 @@ impl Call {
         &self,
         pick: impl Fn(&Inverse) -> Option<T>,
     ) -> Result<Option<Vec<T>>, Failure> {
-        let of = |journal: &Journal| {
-            journal.pending(false).iter().filter_map(|(_, inverse)| pick(inverse)).collect()
-        };
-        if let Some(journal) = self.journal.borrow().as_ref() {
-            return Ok(Some(of(journal)));
+        if self.journal.borrow().is_some() {
+            return Ok(Some(self.recorded(pick)));
         }
         // CHECK changes nothing, so it has none open.
         let directory = self.node.paths().attachments();
-        Ok(Journal::open(&directory, &self.key.name(), self.lock_wait())?.as_ref().map(of))
+        let journal = Journal::open(&directory, &self.key.name(), self.lock_wait())?;
+        Ok(journal.map(|journal| picked(&journal, pick)))
+    }
+
+    /// The same, but of the journal that is open for this call: nothing
+    /// without one.
+    pub(crate) fn recorded<T>(&self, pick: impl Fn(&Inverse) -> Option<T>) -> Vec<T> {
+        self.journal.borrow().as_ref().map(|journal| picked(journal, pick)).unwrap_or_default()
     }
 
     /// Tells the journal, during DEL, that changes are undone.
@@ -387,25 +393,8 @@ impl Call {
             journal.settle(is_undone);
         }
     }
+}
 
-    #[cfg(debug_assertions)]
-    fn disturb(&self, moment: crate::request::Moment, count: u32) -> Served<()> {
-        use crate::request::FaultKind;
-        let Some(fault) = self.request.environment.fault else { return Ok(()) };
-        if fault.moment != moment || fault.change != count {
-            return Ok(());
-        }
-        match fault.kind {
-            FaultKind::Trap => Err(wasmtime::Trap::UnreachableCodeReached.into()),
-            FaultKind::Kill => {
-                let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGKILL);
-                Ok(())
-            }
-            FaultKind::Stall => {
-                std::thread::sleep(self.remaining() + Duration::from_millis(10));
-                Ok(())
-            }
-            FaultKind::Panic => panic!("fault that was asked for"),
-        }
-    }
+fn picked<T>(journal: &Journal, pick: impl Fn(&Inverse) -> Option<T>) -> Vec<T> {
+    journal.pending(false).iter().filter_map(|(_, inverse)| pick(inverse)).collect()
 }

@@ -5,6 +5,7 @@
 mod addresses;
 mod ambient;
 pub(crate) mod bucket;
+mod error;
 mod files;
 mod forwarding;
 mod guards;

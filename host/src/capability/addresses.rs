@@ -5,7 +5,8 @@ use std::time::Duration;
 use netlink_packet_route::AddressFamily;
 use wasmtime::component::Resource;
 
-use super::links::{LinkHandle, net_error};
+use super::error::net_error;
+use super::links::LinkHandle;
 use super::permission::claimed;
 use crate::call::Served;
 use crate::journal::{Inverse, Side};

@@ -2,17 +2,15 @@
 
 use wasmtime::component::Resource;
 
-use super::links::{LinkHandle, failure_to_net_error, mac_bytes, net_error};
-use super::neighbors::{check_length, mac_address, station_address, station_mac};
+use super::error::{failure_to_net_error, net_error};
+use super::links::{LinkHandle, mac_address, mac_bytes};
+use super::neighbors::{check_length, station_address, station_mac};
 use crate::call::Served;
 use crate::journal::{Inverse, Side, some_of};
 use crate::netlink::{ALL_ADDRESSES, Forwarding, ForwardingState, LinkState};
 use crate::session::Session;
 use crate::wit::weir::net::neighbors::{self, ForwardingInfo};
 use crate::wit::{self, NetError};
-
-const VETH: &str = "veth";
-const VXLAN: &str = "vxlan";
 
 impl Session {
     /// Lists the entries about a link.
@@ -174,7 +172,7 @@ impl Session {
     /// The hardware address of a link's other end, if that is in the
     /// container.
     fn far_end(&self, link: &LinkHandle) -> Result<Option<[u8; 6]>, NetError> {
-        let is_pair = |state: &LinkState| state.kind.as_deref() == Some(VETH);
+        let is_pair = |state: &LinkState| state.is_kind("veth");
         let Some(index) = link.found.peer.filter(|_| is_pair(&link.found)) else { return Ok(None) };
         let Some(container) = self.call.node.container().map_err(failure_to_net_error)? else {
             return Ok(None);
@@ -212,24 +210,20 @@ impl Session {
 
     /// The entries that this attachment has given a link.
     fn added_entries(&self, link: &LinkHandle) -> Vec<Forwarding> {
-        let journal = self.call.journal.borrow();
-        let pending = journal.iter().flat_map(|journal| journal.pending(false));
-        pending
-            .filter_map(|(_, inverse)| match inverse {
-                Inverse::RemoveForwarding { side, name, entries }
-                    if side == link.side && name == link.name() =>
-                {
-                    Some(entries)
-                }
-                _ => None,
-            })
-            .flatten()
-            .collect()
+        let lists = self.call.recorded(|inverse| match inverse {
+            Inverse::RemoveForwarding { side, name, entries }
+                if *side == link.side && name == link.name() =>
+            {
+                Some(entries.clone())
+            }
+            _ => None,
+        });
+        lists.concat()
     }
 }
 
 fn is_tunnel(link: &LinkState) -> bool {
-    link.kind.as_deref() == Some(VXLAN)
+    link.is_kind("vxlan")
 }
 
 fn without_database(link: &LinkHandle) -> NetError {

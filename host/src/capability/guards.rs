@@ -2,7 +2,8 @@
 
 use wasmtime::component::Resource;
 
-use super::links::{LinkHandle, failure_to_net_error, mac_bytes, net_error};
+use super::error::{failure_to_net_error, net_error};
+use super::links::{LinkHandle, mac_bytes};
 use crate::call::Served;
 use crate::failure::Failure;
 use crate::journal::{Inverse, Side};

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use wasmtime::component::Resource;
 
+use super::error::net_error;
 use crate::call::Served;
-use crate::failure::Failure;
 use crate::journal::{Inverse, Side};
 use crate::netlink::{LinkState, NetlinkError, Netns, OperState, PortFlags};
 use crate::session::Session;
 use crate::wit::weir::net::links::{self, LinkInfo, PortOptions, VlanRange};
-use crate::wit::weir::net::types::{self, KernelError, MacAddress, NetError};
+use crate::wit::weir::net::types::{self, MacAddress, NetError};
 
 /// There are as many VLANs (IEEE 802.1Q).
 const VLAN_LIMIT: usize = 4094;
@@ -34,7 +34,7 @@ pub struct LinkHandle {
 impl LinkHandle {
     /// The way back of a change to the link. What this attachment made goes
     /// away whole; what attachments share keeps what it was given.
-    pub(super) fn inverse(&self, inverse: impl FnOnce(Side, String) -> Inverse) -> Option<Inverse> {
+    pub(super) fn inverse<T>(&self, inverse: impl FnOnce(Side, String) -> T) -> Option<T> {
         let is_shared = self.side == Side::Host && self.is_shared();
         (!self.is_own && !is_shared).then(|| inverse(self.side, self.found.name.clone()))
     }
@@ -50,12 +50,12 @@ impl LinkHandle {
     }
 
     pub(super) fn is_bridge(&self) -> bool {
-        self.found.kind.as_deref() == Some("bridge")
+        self.found.is_kind("bridge")
     }
 
     /// Whether attachments share such links of the node.
     pub(super) fn is_shared(&self) -> bool {
-        self.found.kind.as_deref().is_some_and(|kind| ["bridge", "vxlan"].contains(&kind))
+        ["bridge", "vxlan"].iter().any(|kind| self.found.is_kind(kind))
     }
 }
 
@@ -86,17 +86,12 @@ impl Session {
         work: impl FnOnce(&Netns, u32) -> Result<(), NetlinkError>,
     ) -> Served<Result<(), NetError>> {
         let link = self.link_of(handle)?;
-        let mut failed = None;
-        let inverse = link.inverse(|side, name| {
-            // What has to be put back is known before the change only.
-            inverse(&link.netns, link.index(), side, name).unwrap_or_else(|error| {
-                failed = Some(error);
-                Inverse::SetUp { side, name: String::new(), up: false }
-            })
-        });
-        if let Some(error) = failed {
-            return Ok(Err(net_error(error)));
-        }
+        // What has to be put back is known before the change only.
+        let inverse = link.inverse(|side, name| inverse(&link.netns, link.index(), side, name));
+        let inverse = match inverse.transpose() {
+            Ok(inverse) => inverse,
+            Err(error) => return Ok(Err(net_error(error))),
+        };
         let object = format!("{}{what}", link.name());
         let done =
             self.call.change(&self.guest, operation, object, inverse, || work(&link.netns, link.index()))?;
@@ -297,7 +292,7 @@ impl links::HostLink for Session {
         }
         let (side, name, is_pair) = {
             let link = self.link_of(&link)?;
-            (link.side, link.name().to_owned(), link.found.kind.as_deref() == Some("veth"))
+            (link.side, link.name().to_owned(), link.found.is_kind("veth"))
         };
         let removed = self.change_own(&link, "remove", "", |netns, index| netns.remove_link(index))?;
         if removed.is_ok() {
@@ -373,11 +368,15 @@ pub(super) fn mac_bytes((a, b, c, d, e, f): MacAddress) -> [u8; 6] {
     [a, b, c, d, e, f]
 }
 
+pub(super) fn mac_address([a, b, c, d, e, f]: [u8; 6]) -> MacAddress {
+    (a, b, c, d, e, f)
+}
+
 fn link_info(link: LinkState) -> LinkInfo {
     LinkInfo {
         name: link.name,
         index: link.index,
-        mac: link.mac.map(|[a, b, c, d, e, f]| (a, b, c, d, e, f)),
+        mac: link.mac.map(mac_address),
         mtu: link.mtu,
         up: link.up,
         promiscuous: link.promiscuous,
@@ -394,25 +393,4 @@ fn link_info(link: LinkState) -> LinkInfo {
         port: link.port.map(|port| PortOptions { hairpin: port.hairpin, isolated: port.isolated }),
         vlan_filtering: link.vlan_filtering,
     }
-}
-
-/// Maps the kernel's refusals to the cases that plugins can tell apart.
-pub(super) fn net_error(error: NetlinkError) -> NetError {
-    let message = error.to_string();
-    match &error {
-        NetlinkError::TimedOut { .. } => NetError::Limit(message),
-        NetlinkError::Socket { .. } => NetError::Other(message),
-        _ if error.is_absent() => NetError::NotFound(message),
-        _ if error.is_existing() => NetError::AlreadyExists(message),
-        _ => match error.errno() {
-            nix::libc::EBUSY => NetError::Busy(message),
-            nix::libc::EOPNOTSUPP => NetError::Unsupported(message),
-            errno => NetError::Kernel(KernelError { errno, message }),
-        },
-    }
-}
-
-/// Maps a failure of the host to what plugins understand.
-pub(super) fn failure_to_net_error(failure: Failure) -> NetError {
-    NetError::Other(failure.to_string())
 }

@@ -2,7 +2,8 @@
 
 use wasmtime::component::Resource;
 
-use super::links::{LinkHandle, mac_bytes, net_error};
+use super::error::net_error;
+use super::links::{LinkHandle, mac_bytes};
 use super::namespaces::{NetnsHandle, check_name, random_mac};
 use crate::call::Served;
 use crate::journal::{Inverse, Side};
@@ -126,7 +127,7 @@ impl Session {
 
 /// Macvtap links are macvlan links with a file.
 fn is_macvlan(link: &LinkState) -> bool {
-    link.kind.as_deref().is_some_and(|kind| ["macvlan", "macvtap"].contains(&kind))
+    ["macvlan", "macvtap"].iter().any(|kind| link.is_kind(kind))
 }
 
 /// What the kernel would refuse without saying why, or do otherwise than it
@@ -171,14 +172,8 @@ mod tests {
             mac: Some([2, 0, 0, 0, 0, 3]),
             mtu: 1500,
             up: true,
-            promiscuous: false,
             state: OperState::Up,
-            kind: None,
-            controller: None,
-            peer: None,
-            port: None,
-            vlan_filtering: false,
-            is_passthru: false,
+            ..LinkState::default()
         }
     }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::links::failure_to_net_error;
+use super::error::failure_to_net_error;
 use crate::call::Served;
 use crate::failure::Failure;
 use crate::journal::Inverse;

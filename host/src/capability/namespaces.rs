@@ -5,7 +5,8 @@ use std::sync::Arc;
 use wasmtime::component::Resource;
 
 use super::ambient::random_bytes;
-use super::links::{LinkHandle, mac_bytes, net_error};
+use super::error::net_error;
+use super::links::{LinkHandle, mac_bytes};
 use crate::call::{Served, Stop};
 use crate::journal::{Inverse, Side};
 use crate::netlink::{BridgeSpec, Netns, VethEnd};

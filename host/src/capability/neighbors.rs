@@ -6,7 +6,8 @@ use ipnet::IpNet;
 use wasmtime::component::Resource;
 
 use super::addresses::address_family;
-use super::links::{LinkHandle, mac_bytes, net_error};
+use super::error::net_error;
+use super::links::{LinkHandle, mac_address, mac_bytes};
 use crate::call::Served;
 use crate::journal::{Inverse, Side, some_of};
 use crate::netlink::{self, Mac, NeighborState};
@@ -170,19 +171,15 @@ impl Session {
 
     /// The neighbors that this attachment has given a link.
     fn added_neighbors(&self, link: &LinkHandle) -> Vec<netlink::Neighbor> {
-        let journal = self.call.journal.borrow();
-        let pending = journal.iter().flat_map(|journal| journal.pending(false));
-        pending
-            .filter_map(|(_, inverse)| match inverse {
-                Inverse::RemoveNeighbors { side, name, neighbors }
-                    if side == link.side && name == link.name() =>
-                {
-                    Some(neighbors)
-                }
-                _ => None,
-            })
-            .flatten()
-            .collect()
+        let lists = self.call.recorded(|inverse| match inverse {
+            Inverse::RemoveNeighbors { side, name, neighbors }
+                if *side == link.side && name == link.name() =>
+            {
+                Some(neighbors.clone())
+            }
+            _ => None,
+        });
+        lists.concat()
     }
 }
 
@@ -217,10 +214,6 @@ pub(super) fn station_mac(mac: MacAddress) -> Result<[u8; 6], NetError> {
         return Err(NetError::Invalid(message));
     }
     Ok(mac)
-}
-
-pub(super) fn mac_address([a, b, c, d, e, f]: [u8; 6]) -> MacAddress {
-    (a, b, c, d, e, f)
 }
 
 fn stations(neighbors: &[Neighbor]) -> Result<Vec<netlink::Neighbor>, NetError> {

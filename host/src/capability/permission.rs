@@ -207,13 +207,13 @@ impl Session {
 
     /// Whether the journal will delete the link.
     pub(super) fn is_journaled(&self, link: &LinkHandle) -> bool {
-        self.call.journal.borrow().as_ref().is_some_and(|journal| {
-            journal.pending(false).iter().any(|(_, inverse)| {
-                matches!(inverse, Inverse::DeleteLink { side, name, mac, .. }
-                    if *side == link.side && *name == link.found.name
-                        && mac.is_none_or(|mac| link.found.mac == Some(mac)))
-            })
-        })
+        let made = self.call.recorded(|inverse| {
+            matches!(inverse, Inverse::DeleteLink { side, name, mac, .. }
+                if *side == link.side && *name == link.found.name
+                    && mac.is_none_or(|mac| link.found.mac == Some(mac)))
+            .then_some(())
+        });
+        !made.is_empty()
     }
 }
 

@@ -7,7 +7,8 @@ use ipnet::IpNet;
 use wasmtime::component::Resource;
 
 use super::addresses::address_family;
-use super::links::{LinkHandle, failure_to_net_error, net_error};
+use super::error::{failure_to_net_error, net_error};
+use super::links::LinkHandle;
 use crate::call::{Certainty, Served};
 use crate::failure::Failure;
 use crate::firewall::{self, Publication, Taken, Wanted};

@@ -3,7 +3,8 @@
 use wasmtime::component::Resource;
 
 use super::addresses::{address_family, bad_prefix};
-use super::links::{LinkHandle, net_error};
+use super::error::net_error;
+use super::links::LinkHandle;
 use crate::call::Served;
 use crate::journal::{Inverse, Side};
 use crate::netlink::RouteSpec;

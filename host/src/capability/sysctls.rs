@@ -2,7 +2,8 @@
 
 use wasmtime::component::Resource;
 
-use super::links::{LinkHandle, net_error};
+use super::error::net_error;
+use super::links::LinkHandle;
 use crate::call::Served;
 use crate::journal::{Inverse, Side};
 use crate::policy::Operation;

@@ -2,7 +2,8 @@
 
 use wasmtime::component::Resource;
 
-use super::links::{LinkHandle, mac_bytes, net_error};
+use super::error::net_error;
+use super::links::{LinkHandle, mac_bytes};
 use super::namespaces::{NetnsHandle, check_name, random_mac};
 use crate::call::Served;
 use crate::journal::Side;

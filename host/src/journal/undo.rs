@@ -65,7 +65,7 @@ fn undo(inverse: &Inverse, journal: &Journal, node: &Node, patience: Instant) ->
     let key = &journal.header.key;
     match inverse {
         Inverse::DeleteLink { side, name, kind, mac } => with_link(node, *side, name, |netns, link| {
-            let is_it = link.kind.as_deref() == Some(kind) && mac.is_none_or(|mac| link.mac == Some(mac));
+            let is_it = link.is_kind(kind) && mac.is_none_or(|mac| link.mac == Some(mac));
             if is_it { netns.remove_link(link.index) } else { Ok(()) }
         }),
         Inverse::SetUp { side, name, up } => {

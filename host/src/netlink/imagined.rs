@@ -7,6 +7,7 @@
 
 mod address;
 mod link;
+mod link_message;
 mod neighbor;
 mod route;
 mod setting;

@@ -7,7 +7,7 @@ use netlink_packet_route::link::{AfSpecInet6, AfSpecUnspec, LinkAttribute, LinkF
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::libc::{EADDRNOTAVAIL, EEXIST, EINVAL};
 
-use super::link::name;
+use super::link_message::name;
 use super::{FIRST_INDEX, Inquiry, NetlinkError};
 
 type Answers = Result<Vec<RouteNetlinkMessage>, NetlinkError>;

@@ -6,7 +6,7 @@ use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, Neig
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::libc::{EEXIST, EINVAL, ENOENT, EOPNOTSUPP};
 
-use super::link::{controller, kind};
+use super::link_message::{controller, kind};
 use super::{FIRST_INDEX, Inquiry, NetlinkError};
 use crate::netlink::forwarding::{destination_of, is_of_bridge};
 

@@ -1,6 +1,6 @@
 //! Settings below `/proc/sys/net`.
 
-use super::link::name;
+use super::link_message::name;
 use super::{FIRST_INDEX, Imagined, NetlinkError};
 
 /// Reads a real setting.

@@ -13,7 +13,7 @@ use netlink_packet_route::link::{
 };
 use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteType};
 
-use super::link::name;
+use super::link_message::name;
 use super::*;
 
 const BRIDGE: u32 = 5;
@@ -88,7 +88,7 @@ impl Node {
             RouteNetlinkMessage::GetLink(wanted) => {
                 let is_it = |link: &LinkMessage| match name(&wanted) {
                     "" => link.header.index == wanted.header.index,
-                    name => super::link::name(link) == name,
+                    name => super::link_message::name(link) == name,
                 };
                 let found = real(namespace).into_iter().find(is_it).ok_or_else(absent)?;
                 Ok(vec![RouteNetlinkMessage::NewLink(found)])
@@ -249,7 +249,7 @@ fn a_pair_works_once_both_ends_are_up_and_so_does_its_bridge() {
     assert!(near >= FIRST_INDEX && far >= FIRST_INDEX && near != far);
     let link = node.link(HOST, near).unwrap();
     assert_eq!(name(&link), "a");
-    assert_eq!(super::link::controller(&link), Some(BRIDGE));
+    assert_eq!(super::link_message::controller(&link), Some(BRIDGE));
     assert_eq!(state(&link), State::LowerLayerDown);
     assert_eq!(state(&node.link(HOST, far).unwrap()), State::Down);
     node.set_up(far, true);

@@ -7,7 +7,7 @@ use netlink_packet_route::link::{
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use nix::libc::EINVAL;
 
-use super::link::{controller, described, infos, kind, namespace_of_file, replace};
+use super::link_message::{controller, described, infos, kind, namespace_of_file, replace};
 use super::{Inquiry, NetlinkError};
 
 /// The first number of a namespace. The kernel counts from 0, and never gets

@@ -6,7 +6,7 @@ use netlink_packet_route::link::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::libc::ENOENT;
 
-use super::link::controller;
+use super::link_message::controller;
 use super::{FIRST_INDEX, Inquiry, NetlinkError};
 
 /// The VLAN that a bridge puts new ports in.
