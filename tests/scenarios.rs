@@ -29,6 +29,7 @@ mod status;
 mod storm;
 mod tenants;
 mod trial;
+mod veth;
 mod vxlan;
 
 use crate::Test;
@@ -59,6 +60,7 @@ pub(crate) fn tests() -> Vec<Test> {
         tenants::tests(),
         macvlan::tests(),
         buckets::tests(),
+        veth::tests(),
         vxlan::tests(),
         containerd::tests(),
     ];

@@ -76,6 +76,9 @@ pub(super) fn run(arguments: &[String]) -> Result<()> {
     near.header.change_mask = LinkFlags::Up;
     near.attributes.push(LinkAttribute::IfName("vethfloor".into()));
     near.attributes.push(LinkAttribute::Controller(bridge));
+    for end in [&mut near, &mut far] {
+        end.attributes.extend([LinkAttribute::NumTxQueues(1), LinkAttribute::NumRxQueues(1)]);
+    }
     near.attributes.push(LinkAttribute::LinkInfo(vec![
         LinkInfo::Kind(InfoKind::Veth),
         LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(far))),

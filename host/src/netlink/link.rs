@@ -108,6 +108,12 @@ impl Netns {
         let mut far_message = end_message(&VethEnd { up: false, ..far.clone() }, mtu);
         far_message.attributes.push(LinkAttribute::NetNsFd(peer.file().raw_fd()));
         let mut message = end_message(near, mtu);
+        // Without a number the kernel makes a queue for each processor, takes
+        // all but one out of use and waits until every processor has noticed,
+        // for each end (veth_init_queues).
+        for end in [&mut far_message, &mut message] {
+            end.attributes.extend([LinkAttribute::NumTxQueues(1), LinkAttribute::NumRxQueues(1)]);
+        }
         message.attributes.extend(controller.map(LinkAttribute::Controller));
         message.attributes.push(LinkAttribute::LinkInfo(vec![
             LinkInfo::Kind(InfoKind::Veth),
