@@ -9,6 +9,7 @@ mod plugin;
 mod policy;
 mod trial;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -77,9 +78,9 @@ enum Command {
     Audit(audit::Options),
 }
 
-/// Runs the command line.
-pub fn run() -> ExitCode {
-    let done = match Arguments::parse().command {
+/// Runs the command line; the first argument is the name of the program.
+pub fn run(arguments: Vec<OsString>) -> ExitCode {
+    let done = match Arguments::parse_from(arguments).command {
         Command::Try { conflist } => trial::run(conflist.as_deref()),
         Command::Install { bin_dir, types, replace } => install::run(&bin_dir, &types, replace),
         Command::Plugin(command) => plugin::run(command),

@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use std::ffi::{c_char, c_int};
+use std::ffi::{OsString, c_char, c_int};
 use std::io::Read;
 use std::path::Path;
 use std::process::ExitCode;
@@ -11,6 +11,10 @@ use weir::request::{Command, Config, Environment, Request};
 use weir::version::Version;
 use weir::{Failure, cli, dispatch, reply, start};
 
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 /// What the C library calls.
 ///
 /// Rust's own `main` first looks up the bounds of the stack and installs a
@@ -18,19 +22,21 @@ use weir::{Failure, cli, dispatch, reply, start};
 // SAFETY: nothing else in the program has this name, and the types are those
 // of the C standard.
 #[unsafe(no_mangle)]
-extern "C" fn main(_: c_int, _: *const *const c_char) -> c_int {
+extern "C" fn main(count: c_int, arguments: *const *const c_char) -> c_int {
     start::ready();
-    let code = std::panic::catch_unwind(run).unwrap_or(ExitCode::FAILURE);
+    // SAFETY: this is what the C library called us with.
+    let arguments = unsafe { start::arguments(count, arguments) };
+    let code = std::panic::catch_unwind(|| run(arguments)).unwrap_or(ExitCode::FAILURE);
     c_int::from(code != ExitCode::SUCCESS)
 }
 
-fn run() -> ExitCode {
-    let called_as = std::env::args_os()
-        .next()
-        .and_then(|path| Path::new(&path).file_name().map(|name| name.to_string_lossy().into_owned()))
+fn run(arguments: Vec<OsString>) -> ExitCode {
+    let called_as = arguments
+        .first()
+        .and_then(|path| Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned()))
         .unwrap_or_else(|| "weir".to_owned());
     match Environment::read(called_as.clone()) {
-        Ok(None) if !dispatch::serves(&called_as) => cli::run(),
+        Ok(None) if !dispatch::serves(&called_as) => cli::run(arguments),
         Ok(None) => {
             eprintln!(
                 "weir's CNI plugin {called_as}\nCNI protocol versions supported: {}",

@@ -1,7 +1,9 @@
 //! The start of the process, in place of Rust's own.
 
+use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
 use std::fs::OpenOptions;
 use std::os::fd::{BorrowedFd, IntoRawFd};
+use std::os::unix::ffi::OsStrExt;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigHandler, Signal, signal};
@@ -12,6 +14,23 @@ pub fn ready() {
     // SAFETY: no handler is installed; a reader that has gone away is then
     // seen as an error of the write.
     let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn) };
+}
+
+/// Reads the arguments of the program. Under musl the standard library knows
+/// them only from its own `main`.
+///
+/// # Safety
+///
+/// Both have to be what the C library gave to `main`.
+pub unsafe fn arguments(count: c_int, arguments: *const *const c_char) -> Vec<OsString> {
+    (0..usize::try_from(count).unwrap_or_default())
+        .map(|number| {
+            // SAFETY: there are `count` strings, which end with a zero and stay
+            // as they are.
+            let argument = unsafe { CStr::from_ptr(*arguments.add(number)) };
+            OsStr::from_bytes(argument.to_bytes()).to_owned()
+        })
+        .collect()
 }
 
 /// Opens `/dev/null` for each standard stream that the caller has closed, so

@@ -13,10 +13,9 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open, openat};
 use nix::sys::stat::{Mode, fstat, futimens};
 use nix::sys::time::TimeSpec;
 use nix::unistd::linkat;
@@ -80,7 +79,7 @@ impl LeaseDirectory {
         }
         let path = location.directory();
         let failed = |source: io::Error| LeaseError::io("open the lease directory", &path, source);
-        let data_dir = match Dir::open_ambient_dir(&location.data_dir, ambient_authority()) {
+        let data_dir = match open_directory(&location.data_dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             outcome => outcome.map_err(failed)?,
         };
@@ -346,4 +345,11 @@ fn plain() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits());
     options
+}
+
+/// Opens a directory only for what is in it: it need not be readable. (What
+/// `cap_std` does for a path depends on the C library.)
+pub(super) fn open_directory(path: &Path) -> io::Result<Dir> {
+    let opened = open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    Ok(Dir::from_std_file(File::from(opened)))
 }

@@ -16,12 +16,11 @@ use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 
-use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
 use nix::fcntl::OFlag;
 
 use super::Location;
-use super::directory::Stamp;
+use super::directory::{Stamp, open_directory};
 use super::record::Record;
 use super::slot::{SIZE, Slot, hash};
 
@@ -48,7 +47,7 @@ impl Index {
     /// Opens the index of a pool whose directory is in the state `stamp`.
     /// Every error means the same: build it.
     pub(super) fn open(location: &Location, stamp: &Stamp) -> io::Result<Self> {
-        let dir = Dir::open_ambient_dir(&location.index_dir, ambient_authority())?;
+        let dir = open_directory(&location.index_dir)?;
         let name = file_name(location);
         let mut options = OpenOptions::new();
         options.read(true).write(true).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits());
@@ -72,7 +71,7 @@ impl Index {
     /// Writes the index of `leases`. It counts once it is sealed.
     pub(super) fn build(location: &Location, leases: &[(IpAddr, Record)]) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(&location.index_dir)?;
-        let dir = Dir::open_ambient_dir(&location.index_dir, ambient_authority())?;
+        let dir = open_directory(&location.index_dir)?;
         let salt = RandomState::new().hash_one(leases.len());
         let keyed: Vec<(u64, IpAddr)> =
             leases.iter().filter_map(|(address, record)| Some((key(salt, record)?, *address))).collect();
