@@ -1,11 +1,14 @@
 //! The cases, and running each of them by both sides in turns.
 
 mod floor;
+mod installed;
 mod measure;
+mod order;
 mod table;
 
 use std::env;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,22 +26,31 @@ const ROUNDS: usize = 120;
 /// Runs the cases that the command line names; all by default.
 pub(crate) fn run() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    if let Some(program) = env::var_os(order::TRACED) {
+        return order::execute_traced(&program);
+    }
     if let [mode, rest @ ..] = arguments.as_slice()
         && mode == "--floor"
     {
         return floor::run(rest);
     }
+    let program = installed::program()?;
     isolation::enter()?;
+    if arguments.iter().any(|argument| argument == "--order") {
+        return order::write(&program);
+    }
     let rounds = env::var("WEIR_BENCH_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(ROUNDS);
     let filter = arguments.first().cloned().unwrap_or_default();
     let mut report = Report::default();
-    let bench = Bench { rounds, filter };
+    let bench = Bench { program, rounds, filter };
     bench.run(&mut report)?;
     println!("{report}");
-    Ok(())
+    // Last, since a process counts what its parent once used as its own peak.
+    order::warn_if_stale(&bench.program)
 }
 
 struct Bench {
+    program: PathBuf,
     rounds: usize,
     filter: String,
 }
@@ -50,15 +62,15 @@ struct Sides {
 }
 
 impl Sides {
-    fn new(containers: usize) -> Result<Self> {
-        let lab = |plugins| {
-            let mut lab = Lab::new(plugins)?;
+    fn new(program: &Path, containers: usize) -> Result<Self> {
+        let lab = |lab: Result<Lab>| {
+            let mut lab = lab?;
             for number in 0..containers {
                 lab.add_container_as(&format!("bench{number}"), Handle::BindMount)?;
             }
             anyhow::Ok(lab)
         };
-        Ok(Self { weir: lab(Plugins::Weir)?, native: lab(Plugins::native()?)? })
+        Ok(Self { weir: lab(installed::lab(program))?, native: lab(Lab::new(Plugins::native()?))? })
     }
 
     fn both(&self) -> [&Lab; 2] {
@@ -98,7 +110,7 @@ impl Bench {
         if self.skips(name) {
             return Ok(());
         }
-        let sides = Sides::new(1)?;
+        let sides = Sides::new(&self.program, 1)?;
         let mut samples: [[Samples; 2]; 2] = Default::default();
         let mut floor: [Samples; 2] = Default::default();
         let floor_lab = with_floor.then(floor::lab).transpose()?;
@@ -136,7 +148,7 @@ impl Bench {
         if self.skips(&name) {
             return Ok(());
         }
-        let sides = Sides::new(1)?;
+        let sides = Sides::new(&self.program, 1)?;
         let config = bridge(json!({}));
         for lab in sides.both() {
             let directory = lab.leases("bench");
@@ -175,7 +187,7 @@ impl Bench {
         if self.skips("VERSION") {
             return Ok(());
         }
-        let sides = Sides::new(0)?;
+        let sides = Sides::new(&self.program, 0)?;
         let mut samples: [Samples; 2] = Default::default();
         for _ in 0..self.rounds {
             for (lab, samples) in sides.both().into_iter().zip(&mut samples) {
@@ -195,15 +207,12 @@ impl Bench {
             return Ok(());
         }
         let lab = || {
-            let mut lab = Lab::new(Plugins::Weir)?;
+            let mut lab = installed::lab(&self.program)?;
             lab.add_container_as("bench0", Handle::BindMount)?;
             anyhow::Ok(lab)
         };
         let labs = [lab()?, lab()?];
-        fs::create_dir_all(labs[0].path("policy"))?;
-        fs::write(labs[0].path("policy").join("policy.toml"), many_rules())?;
-        // Files that were changed just now are not trusted to stay as they are.
-        thread::sleep(Duration::from_secs(3));
+        write_policy(&labs[0], &many_rules())?;
         let config = bridge(json!({}));
         let mut samples: [[Samples; 2]; 2] = Default::default();
         for round in 0..=self.rounds {
@@ -230,7 +239,7 @@ impl Bench {
         if self.skips("50 by a pool of 8") {
             return Ok(());
         }
-        let sides = Sides::new(CONTAINERS)?;
+        let sides = Sides::new(&self.program, CONTAINERS)?;
         let config = bridge(json!({}));
         let mut samples: [[Samples; 2]; 2] = Default::default();
         for round in 0..=self.rounds.div_ceil(20) {
@@ -262,6 +271,15 @@ impl Bench {
     }
 }
 
+/// Gives a lab a policy, and waits until weir keeps it in compiled form: files
+/// that were changed just now are not trusted to stay as they are.
+fn write_policy(lab: &Lab, policy: &str) -> Result<()> {
+    fs::create_dir_all(lab.path("policy"))?;
+    fs::write(lab.path("policy").join("policy.toml"), policy)?;
+    thread::sleep(Duration::from_secs(3));
+    Ok(())
+}
+
 /// A policy of 500 rules, two of which are about the calls.
 fn many_rules() -> String {
     let others = (0..249).map(|number| {
@@ -271,8 +289,8 @@ fn many_rules() -> String {
              [[deny]]\nnetwork = \"guest-{number}\"\nbridges = [\"uplink*\"]\nroutes = [\"0.0.0.0/0\"]\n"
         )
     });
-    let own = "[[allow]]\nnetwork = \"ben*\"\nplugin = \"bridge\"\nbridges = [\"cni0\"]\nlinks = [\"veth*\"]\naddresses = [\"10.244.0.0/16\"]\n\
-               [[allow]]\nnetwork = \"bench\"\nplugin = \"host-local\"\naddresses = [\"10.244.0.0/16\"]\n";
+    let own = "[[allow]]\nnetwork = \"ben*\"\nplugin = \"bridge\"\nbridges = [\"cni0\"]\nlinks = [\"veth*\"]\naddresses = [\"10.244.0.0/16\", \"fd00:244::/64\"]\n\
+               [[allow]]\nnetwork = \"bench\"\nplugin = \"host-local\"\naddresses = [\"10.244.0.0/16\", \"fd00:244::/64\"]\n";
     format!("bundled = \"by-rule\"\n{}{own}", others.collect::<String>())
 }
 

@@ -1,0 +1,53 @@
+//! weir as it is installed on nodes: for musl, and without the features that
+//! the dependencies of tests add to its own. The list of functions
+//! (`super::order`) fits only that program.
+
+use std::env::consts::ARCH;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::lab::{Lab, Plugins};
+
+/// Builds it, as the README tells operators to; `WEIR_BENCH_PROGRAM` names
+/// another one.
+pub(super) fn program() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("WEIR_BENCH_PROGRAM") {
+        return Ok(path.into());
+    }
+    let root =
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the host crate is not in a workspace")?;
+    let target = format!("{ARCH}-unknown-linux-musl");
+    let run = |program: &str, arguments: &[&str]| {
+        let status = Command::new(program).args(arguments).current_dir(root).status();
+        let status = status.with_context(|| format!("execute {program}"))?;
+        ensure!(status.success(), "{program} {}: {status}", arguments.join(" "));
+        anyhow::Ok(())
+    };
+    run("rustup", &["target", "add", &target])?;
+    run("cargo", &["build", "--release", "--package", "weir", "--target", &target])?;
+    let metadata = Command::new("cargo")
+        .args(["metadata", "--no-deps", "--format-version", "1"])
+        .current_dir(root)
+        .output()
+        .context("run cargo metadata")?;
+    let metadata: Value =
+        serde_json::from_slice(&metadata.stdout).context("read what cargo metadata says")?;
+    let directory = metadata["target_directory"].as_str().context("cargo names no target directory")?;
+    Ok(Path::new(directory).join(target).join("release/weir"))
+}
+
+/// A lab that uses it, instead of what was built with the benchmark.
+pub(super) fn lab(program: &Path) -> Result<Lab> {
+    let lab = Lab::new(Plugins::Weir)?;
+    for entry in fs::read_dir(&lab.bin)? {
+        let link = entry?.path();
+        fs::remove_file(&link)?;
+        symlink(program, link)?;
+    }
+    Ok(lab)
+}
