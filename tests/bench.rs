@@ -2,8 +2,10 @@
 //! the kernel's own floor.
 //!
 //! `cargo bench -p weir [-- FILTER]`; `WEIR_BENCH_ROUNDS` sets the number of
-//! rounds of each case. Whole processes are measured: wall time, processor
-//! time and peak memory as the kernel accounts them.
+//! rounds of each case, `WEIR_BENCH_PROGRAM` another weir than the one that is
+//! built for it; `--order` makes `host/functions.order` anew. Whole processes
+//! are measured: wall time, processor time and peak memory as the kernel
+//! accounts them.
 
 #![allow(clippy::disallowed_methods, reason = "benchmarks run programs and read the environment")]
 
