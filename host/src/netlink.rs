@@ -11,6 +11,7 @@ mod imagined;
 mod link;
 mod link_state;
 mod macvlan;
+mod message;
 mod namespace;
 mod neighbor;
 mod route;
@@ -34,6 +35,7 @@ pub(crate) use imagined::World;
 pub(crate) use link::{BridgeSpec, VethEnd};
 pub(crate) use link_state::{LinkState, OperState, PortFlags};
 pub(crate) use macvlan::{MacvlanMode, MacvlanSpec};
+use message::Message;
 pub(crate) use neighbor::{Mac, Neighbor, NeighborState};
 pub(crate) use route::RouteSpec;
 pub(crate) use vlan::VlanRange;
@@ -208,7 +210,7 @@ impl Netns {
         if self.budget.remaining().is_zero() {
             return Err(NetlinkError::TimedOut { attempt: attempt() });
         }
-        let mut request = NetlinkMessage::from(message);
+        let mut request = NetlinkMessage::from(Message(message));
         request.header.flags = flags;
         let responses = self.connection.exchange(request, &self.budget).map_err(|why| match why {
             Interruption::TimedOut => NetlinkError::TimedOut { attempt: attempt() },
@@ -217,7 +219,7 @@ impl Netns {
         let mut answers = Vec::new();
         for response in responses {
             match response.payload {
-                NetlinkPayload::InnerMessage(answer) => answers.push(answer),
+                NetlinkPayload::InnerMessage(Message(answer)) => answers.push(answer),
                 NetlinkPayload::Error(error) if error.code.is_some() => {
                     return Err(NetlinkError::Kernel {
                         attempt: attempt(),

@@ -13,11 +13,12 @@ use std::time::{Duration, Instant};
 use bytes::BufMut;
 use futures_util::StreamExt;
 use netlink_packet_core::NetlinkMessage;
-use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{AsyncSocket, Socket, SocketAddr};
 use nix::libc::MSG_DONTWAIT;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use rtnetlink::Handle;
+use rtnetlink::proto::{self, ConnectionHandle};
+
+use super::message::Message;
 
 /// The moment by which each answer of a call must be there.
 pub(crate) struct Budget(Mutex<Instant>);
@@ -48,14 +49,14 @@ pub(super) enum Interruption {
 
 /// An open routing socket.
 pub(super) struct Connection {
-    handle: Handle,
-    inner: Mutex<rtnetlink::proto::Connection<RouteNetlinkMessage, Direct>>,
+    handle: ConnectionHandle<Message>,
+    inner: Mutex<proto::Connection<Message, Direct>>,
 }
 
 impl Connection {
     /// Takes over a blocking socket.
     pub(super) fn new(socket: Socket) -> Self {
-        let (inner, handle, _) = rtnetlink::from_socket(Direct(socket));
+        let (inner, handle, _) = proto::from_socket_with_codec(Direct(socket));
         Self { handle, inner: Mutex::new(inner) }
     }
 
@@ -68,11 +69,11 @@ impl Connection {
     /// Sends a request and gathers its answers.
     pub(super) fn exchange(
         &self,
-        request: NetlinkMessage<RouteNetlinkMessage>,
+        request: NetlinkMessage<Message>,
         budget: &Budget,
-    ) -> Result<Vec<NetlinkMessage<RouteNetlinkMessage>>, Interruption> {
+    ) -> Result<Vec<NetlinkMessage<Message>>, Interruption> {
         let broken = |error: &dyn std::fmt::Display| Interruption::Socket(error.to_string());
-        let mut responses = self.handle.clone().request(request).map_err(|error| broken(&error))?;
+        let mut responses = self.handle.request(request, SocketAddr::new(0, 0)).map_err(|error| broken(&error))?;
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let mut context = Context::from_waker(Waker::noop());
         let mut answers = Vec::new();
