@@ -64,12 +64,14 @@ fn main() -> Result<()> {
     let program = out.join("weir-compiler");
     fs::copy(&compiler, &program).with_context(|| format!("copy {}", compiler.display()))?;
 
+    let mut code = String::new();
     let mut table = String::from("static BUNDLED: &[Bundled] = &[\n");
     for plugin in &plugins {
         let module =
             target_dir.join(GUEST_TARGET).join("guest").join(plugin.package.replace('-', "_") + ".wasm");
-        let entry = compile(&compiler, &target, plugin, &module, &out)
+        let (item, entry) = compile(&compiler, &target, plugin, &module, &out)
             .with_context(|| format!("make a component of {}", plugin.package))?;
+        code.push_str(&item);
         table.push_str(&entry);
     }
     table.push_str("];\n");
@@ -82,7 +84,7 @@ fn main() -> Result<()> {
     constant("TARGET", "&str", format!("{target:?}"))?;
     constant("COMPILER", "&[u8]", format!("include_bytes!({program:?})"))?;
     constant("INTERFACES", "&[&str]", format!("&{:?}", interfaces(root)?))?;
-    fs::write(out.join("bundled.rs"), table)?;
+    fs::write(out.join("bundled.rs"), code + &table)?;
     Ok(())
 }
 
@@ -208,8 +210,15 @@ fn run(compiler: &Path, arguments: &[&str], input: &[u8]) -> Result<Vec<u8>> {
     Ok(output.stdout)
 }
 
-/// Compiles a plugin and returns its line of the catalog.
-fn compile(compiler: &Path, target: &str, plugin: &Plugin, module: &Path, out: &Path) -> Result<String> {
+/// Compiles a plugin; returns the item with its code and its line of the
+/// catalog.
+fn compile(
+    compiler: &Path,
+    target: &str,
+    plugin: &Plugin,
+    module: &Path,
+    out: &Path,
+) -> Result<(String, String)> {
     let module = fs::read(module).with_context(|| format!("read {}", module.display()))?;
     let described = run(compiler, &["describe"], &module)?;
     let end = described.iter().position(|byte| *byte == b'\n').context("the description has no end")?;
@@ -222,11 +231,14 @@ fn compile(compiler: &Path, target: &str, plugin: &Plugin, module: &Path, out: &
     // For tests.
     fs::write(out.join(format!("{}.wasm", plugin.kind)), component)?;
     let code = out.join(format!("{}.cwasm", plugin.kind));
-    fs::write(&code, run(compiler, &["compile", target], component)?)?;
+    let compiled = run(compiler, &["compile", target], component)?;
+    fs::write(&code, &compiled)?;
+    let symbol = format!("WEIR_COMPONENT_{}", plugin.kind.replace('-', "_").to_uppercase());
+    let item = format!("embed!({symbol}, {code:?}, {});\n", compiled.len());
     let mut entry = String::new();
     writeln!(
         entry,
-        "    Bundled {{ name: {:?}, digest: \"sha256:{:x}\", size: {}, description: {:?}, code: &PageAligned(*include_bytes!({code:?})).0, is_interface_plugin: {}, is_ipam_plugin: {}, grants: &{:?} }},",
+        "    Bundled {{ name: {:?}, digest: \"sha256:{:x}\", size: {}, description: {:?}, code: &{symbol}, is_interface_plugin: {}, is_ipam_plugin: {}, grants: &{:?} }},",
         plugin.kind,
         Sha256::digest(component),
         component.len(),
@@ -235,7 +247,7 @@ fn compile(compiler: &Path, target: &str, plugin: &Plugin, module: &Path, out: &
         has("weir:plugin/ipam@"),
         plugin.grants
     )?;
-    Ok(entry)
+    Ok((item, entry))
 }
 
 /// The interfaces of the contract, with their versions.

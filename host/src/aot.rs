@@ -9,19 +9,41 @@ use nix::sys::mman::{ProtFlags, mprotect};
 use wasmtime::component::Component;
 use wasmtime::{CustomCodeMemory, Engine};
 
-use crate::catalog::{Code, Plugin};
+use crate::catalog::{self, Code, Plugin};
 use crate::failure::{Failure, code};
 
 /// The size of a page on every machine that weir is built for.
 pub(crate) const PAGE: usize = 4096;
 
-/// Code that begins with a page of the executable, so that it runs from where
-/// it is: the kernel maps the executable's file, and only what is used of it
-/// is ever read.
-#[repr(C, align(4096))]
-pub(crate) struct PageAligned<const N: usize>(pub(crate) [u8; N]);
+/// Makes a file with compiled code part of the executable's own code, in pages
+/// of its own, and declares its bytes.
+///
+/// So it runs from where it is: the kernel maps the executable's file, only
+/// what is used of it is ever read, and nothing has to become executable when
+/// it is loaded.
+macro_rules! embed {
+    ($name:ident, $path:literal, $length:literal) => {
+        ::core::arch::global_asm!(
+            concat!(".pushsection .text.", stringify!($name), ", \"ax\", @progbits"),
+            ".p2align 12",
+            concat!(".globl ", stringify!($name)),
+            concat!(".hidden ", stringify!($name)),
+            concat!(stringify!($name), ":"),
+            concat!(".incbin \"", $path, "\""),
+            // Nothing else is in its last page.
+            ".p2align 12",
+            ".popsection",
+        );
+        // SAFETY: the name is that of the file above, which has this length
+        // and is never written to.
+        unsafe extern "C" {
+            safe static $name: [u8; $length];
+        }
+    };
+}
+pub(crate) use embed;
 
-/// Makes code executable where it is.
+/// Makes code executable where it is, if it is not already.
 pub(crate) struct InPlace;
 
 impl CustomCodeMemory for InPlace {
@@ -30,6 +52,9 @@ impl CustomCodeMemory for InPlace {
     }
 
     fn publish_executable(&self, start: *const u8, length: usize) -> wasmtime::Result<()> {
+        if catalog::is_embedded(start) {
+            return Ok(());
+        }
         let address = NonNull::new(start.cast_mut().cast::<c_void>())
             .ok_or_else(|| wasmtime::Error::msg("there is no code to make executable"))?;
         // SAFETY: the range is the text of a component, in pages of its own,

@@ -13,7 +13,7 @@ mod writer;
 
 use std::borrow::Cow;
 
-use crate::aot::PageAligned;
+use crate::aot::embed;
 use crate::failure::Failure;
 use crate::paths::Paths;
 
@@ -130,6 +130,11 @@ pub(crate) fn is_bundled(kind: &str) -> bool {
 /// The types of the components that come with weir.
 pub(crate) fn bundled_names() -> impl Iterator<Item = &'static str> {
     BUNDLED.iter().map(|bundled| bundled.name)
+}
+
+/// Whether it is code of a component that comes with weir.
+pub(crate) fn is_embedded(code: *const u8) -> bool {
+    BUNDLED.iter().any(|bundled| bundled.code.as_ptr_range().contains(&code))
 }
 
 /// What a component that comes with weir says of itself; its digest and size.

@@ -73,7 +73,8 @@ impl Connection {
         budget: &Budget,
     ) -> Result<Vec<NetlinkMessage<Message>>, Interruption> {
         let broken = |error: &dyn std::fmt::Display| Interruption::Socket(error.to_string());
-        let mut responses = self.handle.request(request, SocketAddr::new(0, 0)).map_err(|error| broken(&error))?;
+        let mut responses =
+            self.handle.request(request, SocketAddr::new(0, 0)).map_err(|error| broken(&error))?;
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let mut context = Context::from_waker(Waker::noop());
         let mut answers = Vec::new();

@@ -233,7 +233,11 @@ mod tests {
         let port = |data| LinkInfo::PortData(InfoPortData::BridgePort(data));
         let sent = LinkAttribute::LinkInfo(vec![
             LinkInfo::Kind(InfoKind::Bridge),
-            bridge(vec![InfoBridge::AgeingTime(3), InfoBridge::VlanFiltering(true), InfoBridge::HelloTime(2)]),
+            bridge(vec![
+                InfoBridge::AgeingTime(3),
+                InfoBridge::VlanFiltering(true),
+                InfoBridge::HelloTime(2),
+            ]),
             LinkInfo::PortKind(InfoPortKind::Bridge),
             port(vec![
                 InfoBridgePort::Cost(9),
