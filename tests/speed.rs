@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::lab::{Call, Handle, Lab, Plugins, isolation};
+use crate::lab::{Call, Handle, Lab, isolation};
 
 use measure::{Cost, Samples};
 use table::Report;
@@ -70,7 +70,7 @@ impl Sides {
             }
             anyhow::Ok(lab)
         };
-        Ok(Self { weir: lab(installed::lab(program))?, native: lab(Lab::new(Plugins::native()?))? })
+        Ok(Self { weir: lab(installed::lab(program))?, native: lab(installed::native_lab())? })
     }
 
     fn both(&self) -> [&Lab; 2] {

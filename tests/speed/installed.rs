@@ -1,10 +1,10 @@
-//! weir as it is installed on nodes: for musl, and without the features that
-//! the dependencies of tests add to its own. The list of functions
+//! The programs that are measured: copies of the native plugins, and weir as it
+//! is installed on nodes, for musl and without the features that the
+//! dependencies of tests add to its own. The list of functions
 //! (`super::order`) fits only that program.
 
 use std::env::consts::ARCH;
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -41,13 +41,32 @@ pub(super) fn program() -> Result<PathBuf> {
     Ok(Path::new(directory).join(target).join("release/weir"))
 }
 
-/// A lab that uses it, instead of what was built with the benchmark.
+/// A lab with copies of the native plugins. How fast a program starts depends
+/// on how the kernel keeps its file, and what was just written it keeps in
+/// larger pages than what it has read: weir is a copy, so they have to be, too.
+pub(super) fn native_lab() -> Result<Lab> {
+    let mut lab = Lab::new(Plugins::native()?)?;
+    let copies = lab.path("native");
+    fs::create_dir(&copies)?;
+    for plugin in ["bridge", "host-local"] {
+        fs::copy(lab.bin.join(plugin), copies.join(plugin)).with_context(|| format!("copy {plugin}"))?;
+    }
+    lab.bin = copies;
+    Ok(lab)
+}
+
+/// A lab in which weir is installed, instead of what was built with the
+/// benchmark.
 pub(super) fn lab(program: &Path) -> Result<Lab> {
     let lab = Lab::new(Plugins::Weir)?;
     for entry in fs::read_dir(&lab.bin)? {
-        let link = entry?.path();
-        fs::remove_file(&link)?;
-        symlink(program, link)?;
+        fs::remove_file(entry?.path())?;
     }
+    let installed = Command::new(program)
+        .args(["install", "--bin-dir"])
+        .arg(&lab.bin)
+        .output()
+        .with_context(|| format!("execute {}", program.display()))?;
+    ensure!(installed.status.success(), "install: {}", String::from_utf8_lossy(&installed.stderr));
     Ok(lab)
 }
