@@ -159,6 +159,26 @@ mod tests {
     pub(super) const COMPONENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/static.wasm"));
 
     #[test]
+    fn bundled_components_run_from_where_they_are() {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let rights_at = |address: usize| {
+            maps.lines().find_map(|line| {
+                let (range, rest) = line.split_once(' ')?;
+                let (start, end) = range.split_once('-')?;
+                let place = |text| usize::from_str_radix(text, 16).unwrap();
+                (place(start)..place(end)).contains(&address).then(|| &rest[..4])
+            })
+        };
+        for bundled in BUNDLED {
+            let code = bundled.code.as_ptr_range();
+            assert!(code.start.addr().is_multiple_of(crate::aot::PAGE), "{}", bundled.name);
+            for address in [code.start.addr(), code.end.addr() - 1] {
+                assert_eq!(rights_at(address), Some("r-xp"), "{}", bundled.name);
+            }
+        }
+    }
+
+    #[test]
     fn every_bundled_component_loads_and_imports_only_what_it_is_granted() {
         let engine = crate::engine::engine().unwrap();
         for bundled in BUNDLED {

@@ -2,7 +2,8 @@
 //! wants to know.
 //!
 //! The kernel describes a link with some fifty attributes and as many more
-//! inside of them. Reading all takes longer than the kernel needs to tell them.
+//! inside of them. Read as a whole, the four descriptions that an ADD gets fill
+//! a hundred kilobytes.
 
 use netlink_packet_core::{
     DecodeError, NLA_ALIGNTO, NLA_HEADER_SIZE, NetlinkDeserializable, NetlinkHeader, NetlinkPayload,
