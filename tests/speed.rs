@@ -70,7 +70,7 @@ impl Sides {
             }
             anyhow::Ok(lab)
         };
-        Ok(Self { weir: lab(installed::lab(program))?, native: lab(installed::native_lab())? })
+        Ok(Self { weir: lab(installed::weir_lab(program))?, native: lab(installed::native_lab())? })
     }
 
     fn both(&self) -> [&Lab; 2] {
@@ -207,7 +207,7 @@ impl Bench {
             return Ok(());
         }
         let lab = || {
-            let mut lab = installed::lab(&self.program)?;
+            let mut lab = installed::weir_lab(&self.program)?;
             lab.add_container_as("bench0", Handle::BindMount)?;
             anyhow::Ok(lab)
         };

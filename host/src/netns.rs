@@ -79,7 +79,8 @@ impl NetnsFile {
         // which takes longer than to make a socket.
         match Self::of_new_socket() {
             Ok(netns) => Ok(netns),
-            // Before Linux 4.9, or without the right to change the network.
+            // Old kernels do not know how, and it takes the right to change
+            // the network.
             Err(_) => Self::open(Path::new("/proc/thread-self/ns/net")),
         }
     }

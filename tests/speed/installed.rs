@@ -57,7 +57,7 @@ pub(super) fn native_lab() -> Result<Lab> {
 
 /// A lab in which weir is installed, instead of what was built with the
 /// benchmark.
-pub(super) fn lab(program: &Path) -> Result<Lab> {
+pub(super) fn weir_lab(program: &Path) -> Result<Lab> {
     let lab = Lab::new(Plugins::Weir)?;
     for entry in fs::read_dir(&lab.bin)? {
         fs::remove_file(entry?.path())?;

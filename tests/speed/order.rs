@@ -64,7 +64,7 @@ pub(super) fn execute_traced(path: &OsStr) -> Result<()> {
 /// Follows calls and writes the list.
 pub(super) fn write(path: &Path) -> Result<()> {
     let program = Program::read(path)?;
-    let mut lab = installed::lab(path)?;
+    let mut lab = installed::weir_lab(path)?;
     lab.add_container_as("order", Handle::BindMount)?;
     let container = &lab.containers[0];
     let mut order = Vec::new();

@@ -49,6 +49,7 @@ impl LinkState {
     }
 }
 
+/// Reads a description. Only what [`super::message`] names is in it.
 pub(super) fn link_state(message: &LinkMessage) -> LinkState {
     let mut link = LinkState {
         index: message.header.index,

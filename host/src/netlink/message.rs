@@ -11,23 +11,22 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use nix::libc::{
-    AF_INET6, AF_UNSPEC, IFLA_ADDRESS, IFLA_AF_SPEC, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINK,
-    IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MASTER, IFLA_MTU, IFLA_OPERSTATE, RTM_NEWLINK,
+    AF_INET6, AF_UNSPEC, IFLA_ADDRESS, IFLA_AF_SPEC, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND,
+    IFLA_INFO_SLAVE_DATA, IFLA_INFO_SLAVE_KIND, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MASTER,
+    IFLA_MTU, IFLA_OPERSTATE, RTM_NEWLINK,
 };
 
 /// `struct ifinfomsg` of linux/rtnetlink.h, before the attributes of a link.
 const LINK_HEADER: usize = 16;
 
 /// linux/if_link.h, as far as libc lacks it.
-const IFLA_INFO_PORT_KIND: u16 = 4;
-const IFLA_INFO_PORT_DATA: u16 = 5;
 const IFLA_BR_VLAN_FILTERING: u16 = 7;
 const IFLA_BRPORT_MODE: u16 = 4;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
 const IFLA_INET6_CONF: u16 = 2;
 
-/// What a link is described with here: see [`super::LinkState`]. A plan also
-/// looks at what is inside of others.
+/// What [`super::link_state`] and `super::imagined` read of a link: whoever reads
+/// more there has to name it here.
 const OF_LINK: &[u16] =
     &[IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_OPERSTATE, IFLA_LINK_NETNSID];
 const OF_BRIDGE: &[u16] = &[IFLA_BR_VLAN_FILTERING];
@@ -107,12 +106,12 @@ fn add_info(wanted: &mut Vec<u8>, info: &[u8]) -> Result<(), DecodeError> {
         let of_bridge = value(attribute).starts_with(BRIDGE);
         match attribute.kind() {
             IFLA_INFO_KIND => is_bridge = of_bridge,
-            IFLA_INFO_PORT_KIND => is_port = of_bridge,
+            IFLA_INFO_SLAVE_KIND => is_port = of_bridge,
             _ => {}
         }
         match attribute.kind() {
             IFLA_INFO_DATA if is_bridge => add_some(wanted, attribute, OF_BRIDGE)?,
-            IFLA_INFO_PORT_DATA if is_port => add_some(wanted, attribute, OF_PORT)?,
+            IFLA_INFO_SLAVE_DATA if is_port => add_some(wanted, attribute, OF_PORT)?,
             _ => add(wanted, attribute),
         }
     }
