@@ -37,7 +37,7 @@ pub(crate) use link_state::{LinkState, OperState, PortFlags};
 pub(crate) use macvlan::{MacvlanMode, MacvlanSpec};
 use message::Message;
 pub(crate) use neighbor::{Mac, Neighbor, NeighborState};
-pub(crate) use route::RouteSpec;
+pub(crate) use route::{Place, RouteSpec};
 pub(crate) use vlan::VlanRange;
 pub(crate) use vxlan::VxlanSpec;
 

@@ -186,6 +186,20 @@ fn usual_steps(version: &str) -> Vec<Step> {
     steps
 }
 
+/// Another network gives a container default routes.
+fn other_network(container: usize) -> [Step; 7] {
+    [
+        "ip link add other0 type veth peer name other1",
+        "ip link set other0 up",
+        "ip link set other1 up",
+        "ip address add 192.168.7.2/24 dev other0",
+        "ip address add fd00:7::2/64 dev other0 nodad",
+        "ip route add default via 192.168.7.1",
+        "ip route add default via fd00:7::1",
+    ]
+    .map(|command| Step::InContainer(container, command))
+}
+
 /// Whether a version has CHECK, and passes `prevResult` to DEL.
 pub(crate) fn knows_check(version: &str) -> bool {
     !["", "0.1.0", "0.2.0", "0.3.0", "0.3.1"].contains(&version)

@@ -1,6 +1,6 @@
 //! The kernel's state in a namespace, as facts that can be compared.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::Path;
 
@@ -80,6 +80,8 @@ pub(crate) struct Snapshot {
     pub(crate) facts: Facts,
     /// Names and hardware addresses of links, oldest first.
     pub(crate) links: Vec<(String, String)>,
+    /// How many routes there are to a destination with a metric, in a table.
+    routes: HashMap<[String; 3], usize>,
 }
 
 impl Snapshot {
@@ -172,8 +174,15 @@ impl Snapshot {
         }
         let flags = route["flags"].as_array().into_iter().flatten().filter_map(Value::as_str);
         // The kernel sets this one when the carrier is gone, some time later.
-        let flags: Vec<&str> = flags.filter(|flag| *flag != "linkdown").collect();
-        self.facts.insert(format!("route/{text}"), flags.join(" "));
+        let mut state: Vec<&str> = flags.filter(|flag| *flag != "linkdown").collect();
+        // The first one of them is used, unless the link has to be said anyway.
+        let alike = self.routes.entry(["dst", "table", "metric"].map(|key| word(route, key))).or_default();
+        let place = alike.to_string();
+        if *alike > 0 && word(route, "dst") != "fe80::/64" {
+            state.extend(["after", &place]);
+        }
+        *alike += 1;
+        self.facts.insert(format!("route/{text}"), state.join(" "));
     }
 
     /// Entries that somebody added to the forwarding databases of bridges and

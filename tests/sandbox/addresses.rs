@@ -93,6 +93,10 @@ fn routes() -> anyhow::Result<()> {
             let words = format!("table {table} of the host namespace is out of reach");
             stage.fails(json!([pair(), step]), &Expected::denied("add-route", &[&words]))?;
         }
+        let mut before = add(link, "10.66.0.0", 25);
+        before["do"] = "prepend-route".into();
+        let words = "only a container's routes can be put before others";
+        stage.fails(json!([pair(), before]), &Expected::denied("add-route", &[words]))?;
         let mut hops = add(link, "10.66.0.1", 24);
         hops["gateway"] = "192.0.2.2".into();
         stage.fails(json!([pair(), hops]), &Expected::failure(7, &["the destination has host bits"]))?;

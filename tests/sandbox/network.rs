@@ -70,7 +70,7 @@ fn foreign_names() -> anyhow::Result<()> {
 }
 
 /// Changes of a link of the node, and how the audit log calls them.
-pub(super) fn changes() -> [(Value, &'static str); 15] {
+pub(super) fn changes() -> [(Value, &'static str); 16] {
     [
         (json!({ "do": "set-down" }), "set-down"),
         (json!({ "do": "set-up" }), "set-up"),
@@ -84,6 +84,7 @@ pub(super) fn changes() -> [(Value, &'static str); 15] {
         (json!({ "do": "add-address", "address": "10.66.0.5", "length": 24 }), "add-address"),
         (json!({ "do": "remove-address", "address": "192.0.2.1", "length": 24 }), "remove-address"),
         (json!({ "do": "add-route", "address": "10.66.0.0", "length": 25 }), "add-route"),
+        (json!({ "do": "prepend-route", "address": "10.66.0.0", "length": 25 }), "add-route"),
         (json!({ "do": "remove-route", "address": "192.0.2.0", "length": 24 }), "remove-route"),
         (json!({ "do": "set-sysctl", "key": "accept_ra", "value": "2", "ipv6": true }), "set-sysctl"),
         (json!({ "do": "guard" }), "guard"),
@@ -119,6 +120,7 @@ fn container_links() -> anyhow::Result<()> {
         (json!({ "do": "add-address", "address": "10.66.0.5", "length": 24 }), "add-address"),
         (json!({ "do": "remove-address", "address": "10.77.0.2", "length": 24 }), "remove-address"),
         (json!({ "do": "add-route", "address": "0.0.0.0", "length": 1 }), "add-route"),
+        (json!({ "do": "prepend-route", "address": "0.0.0.0", "length": 0 }), "add-route"),
         (json!({ "do": "remove-route", "address": "10.77.0.0", "length": 24 }), "remove-route"),
         (json!({ "do": "set-sysctl", "key": "accept_ra", "value": "2", "ipv6": true }), "set-sysctl"),
         (json!({ "do": "guard" }), "guard"),

@@ -7,7 +7,7 @@ use super::error::net_error;
 use super::links::LinkHandle;
 use crate::call::Served;
 use crate::journal::{Inverse, Side};
-use crate::netlink::RouteSpec;
+use crate::netlink::{Place, RouteSpec};
 use crate::policy::Operation;
 use crate::session::Session;
 use crate::wit::weir::net::routes::{self, Route};
@@ -36,30 +36,11 @@ impl routes::Host for Session {
     }
 
     fn add(&mut self, link: Resource<LinkHandle>, route: Route) -> Served<Result<(), NetError>> {
-        let link = self.link_of(&link)?;
-        let route = match route_spec(route) {
-            Ok(route) => route,
-            Err(error) => return Ok(Err(error)),
-        };
-        let inverse = link.inverse(|side, name| Inverse::RemoveRoute {
-            side,
-            name,
-            destination: route.destination.to_string(),
-            gateway: route.gateway,
-            table: route.table,
-            priority: route.priority,
-        });
-        let object = format!("{} out of {}", route.destination, link.name());
-        if let Err(denied) = self.permit_use(link, "add-route", &object)? {
-            return Ok(Err(denied));
-        }
-        if let Err(denied) = self.permit_host_route(link, &route, &object)? {
-            return Ok(Err(denied));
-        }
-        let added = self.call.change(&self.guest, "add-route", object, inverse, || {
-            link.netns.add_route(link.index(), &route)
-        })?;
-        Ok(added.map_err(net_error))
+        self.put_route(&link, route, Place::Alone)
+    }
+
+    fn prepend(&mut self, link: Resource<LinkHandle>, route: Route) -> Served<Result<(), NetError>> {
+        self.put_route(&link, route, Place::First)
     }
 
     fn remove(&mut self, link: Resource<LinkHandle>, route: Route) -> Served<Result<(), NetError>> {
@@ -90,15 +71,56 @@ impl routes::Host for Session {
 const TABLE_MAIN: u32 = 254;
 
 impl Session {
-    /// Whether the node may get a route. Those of other tables are for nobody
-    /// whom rules bound: the table of local addresses comes before all others.
+    fn put_route(
+        &self,
+        link: &Resource<LinkHandle>,
+        route: Route,
+        place: Place,
+    ) -> Served<Result<(), NetError>> {
+        let link = self.link_of(link)?;
+        let route = match route_spec(route) {
+            Ok(route) => route,
+            Err(error) => return Ok(Err(error)),
+        };
+        let inverse = link.inverse(|side, name| Inverse::RemoveRoute {
+            side,
+            name,
+            destination: route.destination.to_string(),
+            gateway: route.gateway,
+            table: route.table,
+            priority: route.priority,
+        });
+        let object = format!("{} out of {}", route.destination, link.name());
+        if let Err(denied) = self.permit_use(link, "add-route", &object)? {
+            return Ok(Err(denied));
+        }
+        if let Err(denied) = self.permit_host_route(link, &route, place, &object)? {
+            return Ok(Err(denied));
+        }
+        let added = self.call.change(&self.guest, "add-route", object, inverse, || {
+            link.netns.add_route(link.index(), &route, place)
+        })?;
+        Ok(added.map_err(net_error))
+    }
+
+    /// Whether the node may get a route. Nobody gets before a route that the
+    /// node has. Those of other tables are for nobody whom rules bound: the
+    /// table of local addresses comes before all others.
     fn permit_host_route(
         &self,
         link: &LinkHandle,
         route: &RouteSpec,
+        place: Place,
         object: &str,
     ) -> Served<Result<(), NetError>> {
-        if link.side == Side::Container || self.guest.is_unrestricted() {
+        if link.side == Side::Container {
+            return Ok(Ok(()));
+        }
+        if place == Place::First {
+            let reason = format!("add-route {object}: only a container's routes can be put before others");
+            return self.forbid("add-route", object, reason);
+        }
+        if self.guest.is_unrestricted() {
             return Ok(Ok(()));
         }
         if let Some(table) = route.table.filter(|&table| table != 0 && table != TABLE_MAIN) {

@@ -134,7 +134,7 @@ impl Imagined {
             Message::NewAddress(message) => inquiry.add_address(message),
             Message::DelAddress(message) => inquiry.remove_address(&message),
             Message::GetRoute(message) => inquiry.routes(message, flags),
-            Message::NewRoute(message) => inquiry.add_route(message),
+            Message::NewRoute(message) => inquiry.add_route(message, flags),
             Message::DelRoute(message) => inquiry.remove_route(&message),
             Message::GetNeighbour(message) => inquiry.neighbors(message, flags),
             Message::NewNeighbour(message) => inquiry.add_neighbor(message, flags),

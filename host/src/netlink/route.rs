@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope,
-    RouteType,
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteNextHop, RouteProtocol,
+    RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
@@ -25,6 +25,17 @@ pub(crate) struct RouteSpec {
     pub(crate) advmss: Option<u32>,
 }
 
+/// Where a route goes if there are others with its destination, table and
+/// metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Nowhere: they are an obstacle.
+    Alone,
+    /// Before those of IPv4, and beside those of IPv6 if all have gateways. Only
+    /// the very same route is an obstacle.
+    First,
+}
+
 impl Netns {
     /// Lists the routes out of a link, in all tables, except those that the
     /// kernel keeps for local, broadcast and multicast addresses.
@@ -35,22 +46,24 @@ impl Netns {
         let answers = self.dump(RouteNetlinkMessage::GetRoute(message), || {
             format!("list the routes of link number {index}")
         })?;
-        Ok(answers
-            .iter()
-            .filter_map(|answer| match answer {
-                RouteNetlinkMessage::NewRoute(message) if message.header.kind == RouteType::Unicast => {
-                    route_spec(message, index)
-                }
-                _ => None,
-            })
-            .collect())
+        let unicast = answers.into_iter().filter_map(|answer| match answer {
+            RouteNetlinkMessage::NewRoute(message) if message.header.kind == RouteType::Unicast => {
+                Some(message)
+            }
+            _ => None,
+        });
+        Ok(unicast.flat_map(by_hop).filter_map(|message| route_spec(&message, index)).collect())
     }
 
     /// Adds a route.
-    pub(crate) fn add_route(&self, index: u32, route: &RouteSpec) -> Result<(), NetlinkError> {
+    pub(crate) fn add_route(&self, index: u32, route: &RouteSpec, place: Place) -> Result<(), NetlinkError> {
+        let flags = match place {
+            Place::Alone => NLM_F_CREATE | NLM_F_EXCL,
+            Place::First => NLM_F_CREATE,
+        };
         let mut message = route_message(index, route);
         message.header.protocol = RouteProtocol::Boot;
-        self.change(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_EXCL, || {
+        self.change(RouteNetlinkMessage::NewRoute(message), flags, || {
             format!("add route to {} out of link number {index}{}", route.destination, via(route))
         })
         .map(drop)
@@ -65,6 +78,23 @@ impl Netns {
         })
         .map(drop)
     }
+}
+
+/// A route by several gateways, as the kernel tells of IPv6's, as a route by
+/// each of them.
+pub(super) fn by_hop(mut message: RouteMessage) -> Vec<RouteMessage> {
+    let is_list = |attribute: &RouteAttribute| matches!(attribute, RouteAttribute::MultiPath(_));
+    let Some(place) = message.attributes.iter().position(is_list) else { return vec![message] };
+    let RouteAttribute::MultiPath(hops) = message.attributes.swap_remove(place) else {
+        return vec![message];
+    };
+    let of_hop = |hop: RouteNextHop| {
+        let mut route = message.clone();
+        route.attributes.push(RouteAttribute::Oif(hop.interface_index));
+        route.attributes.extend(hop.attributes);
+        route
+    };
+    hops.into_iter().map(of_hop).collect()
 }
 
 fn via(route: &RouteSpec) -> String {
@@ -123,7 +153,6 @@ fn route_spec(message: &RouteMessage, index: u32) -> Option<RouteSpec> {
             RouteAttribute::Priority(priority) => route.priority = Some(*priority),
             RouteAttribute::Table(table) => route.table = Some(*table),
             RouteAttribute::Oif(index) => out = Some(*index),
-            RouteAttribute::MultiPath(hops) => out = hops.first().map(|hop| hop.interface_index),
             RouteAttribute::Metrics(metrics) => {
                 for metric in metrics {
                     match metric {

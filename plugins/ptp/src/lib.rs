@@ -165,7 +165,7 @@ fn route_to_container(near: &Link, ip: &IpConfig) -> Result<(), CniError> {
         Err(NetError::AlreadyExists(_)) => {}
         added => added?,
     }
-    interface::add_route(near, &route(host_prefix(ip.address.address), None, None, SCOPE_HOST))
+    interface::unless_there(routes::add(near, route(host_prefix(ip.address.address), None, None, SCOPE_HOST)))
 }
 
 fn route(destination: IpPrefix, gateway: Option<IpAddress>, source: Option<IpAddress>, scope: u8) -> Route {

@@ -46,14 +46,16 @@ pub fn configure(netns: &Netns, link: &Link, name: &str, result: &CniResult) -> 
         addresses::settle(link, SETTLE_TIME)?;
     }
     for route in &result.routes {
-        add_route(link, &kernel_route(route, &result.ips))?;
+        // Of several networks with a default route, a container uses that of
+        // the one that it joined last.
+        unless_there(routes::prepend(link, kernel_route(route, &result.ips)))?;
     }
     Ok(())
 }
 
-/// Adds a route; the first one of several to the same destination wins.
-pub fn add_route(link: &Link, route: &KernelRoute) -> Result<(), CniError> {
-    match routes::add(link, *route) {
+/// Lets an address or a route be there already.
+pub fn unless_there(added: Result<(), NetError>) -> Result<(), CniError> {
+    match added {
         Err(NetError::AlreadyExists(_)) => Ok(()),
         added => Ok(added?),
     }

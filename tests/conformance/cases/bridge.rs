@@ -1,6 +1,6 @@
 //! `bridge`, with addresses of one range.
 
-use super::{Case, Need, Step};
+use super::{Case, Need, Step, other_network};
 use crate::lab::Family;
 
 const SUBNET: &str = r#"{"ipam":{"type":"host-local","subnet":"10.1.0.0/24"}}"#;
@@ -184,6 +184,16 @@ fn ports() -> Vec<Case> {
             Step::Changed(0),
             Step::Del(0),
         ]),
+        bridge("joins a network beside another one", r#"{"isDefaultGateway":true,"ipam":{"type":"host-local",
+            "ranges":[[{"subnet":"10.1.0.0/24"}],[{"subnet":"fd00:1::/64"}]]}}"#)
+            .first(other_network(0)),
+        bridge("joins a network with routes that are there", r#"{"isGateway":true,"ipam":{"type":"host-local",
+            "ranges":[[{"subnet":"10.1.0.0/24"}],[{"subnet":"fd00:1::/64"}]],
+            "routes":[{"dst":"192.168.7.0/24"},{"dst":"fd00:7::/64"},{"dst":"10.1.0.0/24"},
+                {"dst":"10.9.0.0/16","gw":"10.1.0.7"},{"dst":"10.9.0.0/16","gw":"10.1.0.8"},
+                {"dst":"fd00:9::/64","gw":"fd00:1::7"},{"dst":"fd00:9::/64","gw":"fd00:1::8"}]}}"#)
+            // CHECK of the native plugins does not find one of several IPv6 routes.
+            .steps([other_network(0).as_slice(), &[Step::Add(0), Step::Del(0)]].concat()),
         bridge("misses the bridge", SUBNET).steps([
             Step::Add(0),
             Step::OnNode("ip link delete cni0"),

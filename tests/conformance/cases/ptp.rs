@@ -1,6 +1,6 @@
 //! `ptp`: a veth pair without a bridge.
 
-use super::{Case, Need, Step};
+use super::{Case, Need, Step, other_network};
 use crate::lab::Family;
 
 fn ptp(name: &str, config: &'static str) -> Case {
@@ -53,6 +53,7 @@ pub(super) fn cases() -> Vec<Case> {
             Step::Changed(0),
             Step::Del(0),
         ]),
+        ptp("joins a network beside another one", dual).first(other_network(0)),
         ptp("beside an interface of that name", plain)
             .steps([Step::InContainer(0, "ip link add eth0 type bridge"), Step::Refused(0, vec!["eth0"])]),
         ptp("without IPAM", "{}").refused([]),

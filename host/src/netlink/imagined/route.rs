@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
+use netlink_packet_core::NLM_F_EXCL;
 use netlink_packet_route::link::LinkFlags;
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -11,6 +12,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::libc::{EEXIST, EINVAL, ENETDOWN, ENETUNREACH, ESRCH};
 
 use super::{FIRST_INDEX, Inquiry, NetlinkError};
+use crate::netlink::route;
 
 /// The metric of IPv6 routes that name none.
 const IPV6_METRIC: u32 = 1024;
@@ -37,6 +39,7 @@ impl Inquiry<'_> {
         let mut answers = Vec::new();
         if out.is_none_or(|out| out < FIRST_INDEX) {
             answers = self.ask_all(RouteNetlinkMessage::GetRoute(message))?;
+            answers = answers.into_iter().flat_map(by_hop).collect();
         }
         let space = self.space();
         answers.retain(|answer| match answer {
@@ -76,8 +79,9 @@ impl Inquiry<'_> {
             .collect())
     }
 
-    /// Adds a route.
-    pub(super) fn add_route(&mut self, message: RouteMessage) -> Answers {
+    /// Adds a route, unless there is the same one, or another one to the same
+    /// destination that is not to be.
+    pub(super) fn add_route(&mut self, message: RouteMessage, flags: u16) -> Answers {
         let Some((wanted, out)) = read(&message).and_then(|route| Some((route.clone(), route.out?))) else {
             return Err(self.refusal(EINVAL));
         };
@@ -85,13 +89,14 @@ impl Inquiry<'_> {
             return Err(self.refusal(ENETDOWN));
         }
         let family = message.header.address_family;
-        let is_same = |other: &RouteMessage| {
+        let is_obstacle = |other: &RouteMessage| {
             read(other).is_some_and(|other| {
-                (other.destination, other.table, other.priority)
-                    == (wanted.destination, wanted.table, wanted.priority)
+                let is_alike = (other.destination, other.table, other.priority)
+                    == (wanted.destination, wanted.table, wanted.priority);
+                if flags & NLM_F_EXCL != 0 { is_alike } else { other == wanted }
             })
         };
-        if self.routes_like(family, None)?.iter().any(is_same) {
+        if self.routes_like(family, None)?.iter().any(is_obstacle) {
             return Err(self.refusal(EEXIST));
         }
         if let Some(gateway) = wanted.gateway {
@@ -165,11 +170,20 @@ impl Inquiry<'_> {
     }
 }
 
+/// What is told of a route, for each of its next hops.
+fn by_hop(answer: RouteNetlinkMessage) -> Vec<RouteNetlinkMessage> {
+    match answer {
+        RouteNetlinkMessage::NewRoute(route) => {
+            route::by_hop(route).into_iter().map(RouteNetlinkMessage::NewRoute).collect()
+        }
+        other => vec![other],
+    }
+}
+
 /// The link that a route leads out of.
 pub(super) fn out_of(route: &RouteMessage) -> Option<u32> {
     route.attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Oif(index) => Some(*index),
-        RouteAttribute::MultiPath(hops) => hops.first().map(|hop| hop.interface_index),
         _ => None,
     })
 }

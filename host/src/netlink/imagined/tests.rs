@@ -183,7 +183,13 @@ impl Node {
     }
 
     fn add_route(&self, index: u32, to: &str, via: Option<&str>) -> Result<(), i32> {
-        self.request(HOST, RouteNetlinkMessage::NewRoute(route(index, Some(to), via)), 0).map(drop)
+        let message = RouteNetlinkMessage::NewRoute(route(index, Some(to), via));
+        self.request(HOST, message, NLM_F_CREATE | NLM_F_EXCL).map(drop)
+    }
+
+    fn prepend_route(&self, index: u32, to: &str, via: Option<&str>) -> Result<(), i32> {
+        let message = RouteNetlinkMessage::NewRoute(route(index, Some(to), via));
+        self.request(HOST, message, NLM_F_CREATE).map(drop)
     }
 }
 
@@ -335,6 +341,9 @@ fn routes_need_a_link_that_is_up_and_a_gateway_on_it() {
     // Whichever link it leads out of.
     node.add_address(near, "10.4.0.1", 24).unwrap();
     assert_eq!(node.add_route(near, "0.0.0.0/0", Some("10.4.0.2")), Err(nix::libc::EEXIST));
+    assert_eq!(node.prepend_route(far, "0.0.0.0/0", Some("10.2.0.9")), Err(nix::libc::EEXIST));
+    node.prepend_route(near, "0.0.0.0/0", Some("10.4.0.2")).unwrap();
+    assert_eq!(node.routes(near), [24, 0]);
     let removed = node.request(HOST, RouteNetlinkMessage::DelRoute(route(far, Some("10.2.0.0/24"), None)), 0);
     assert!(removed.is_ok());
     assert_eq!(node.routes(far), [0]);

@@ -106,7 +106,7 @@ fn a_default_route_without_a_gateway_goes_by_the_nodes() {
 }
 
 #[test]
-fn routes_go_by_the_gateway_of_their_family_and_the_first_one_wins() {
+fn routes_go_by_the_gateway_of_their_family_and_the_last_one_comes_first() {
     let node = Node::new()
         .with_ipam_address("10.1.0.5/24", Some("10.1.0.1"))
         .with_ipam_address("fd00::5/64", Some("fd00::1"))
@@ -114,5 +114,5 @@ fn routes_go_by_the_gateway_of_their_family_and_the_first_one_wins() {
         .with_ipam_route("10.8.0.0/16", None)
         .with_ipam_route("10.8.0.0/16", Some("10.1.0.9"));
     Bridge::add(&attachment("")).unwrap();
-    assert_eq!(routed(&node), ["fd08::/16 by fd00::1", "10.8.0.0/16 by 10.1.0.1"]);
+    assert_eq!(routed(&node), ["fd08::/16 by fd00::1", "10.8.0.0/16 by 10.1.0.9", "10.8.0.0/16 by 10.1.0.1"]);
 }

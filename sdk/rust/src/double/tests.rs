@@ -162,6 +162,9 @@ fn routes_are_unique_in_the_namespace() {
     routes::add(&far, lan).unwrap();
     assert!(matches!(routes::add(&other, lan), Err(NetError::AlreadyExists(_))));
     assert!(matches!(routes::add(&other, route("10.1.0.0/24", None)), Err(NetError::AlreadyExists(_))));
+    routes::prepend(&other, lan).unwrap();
+    assert!(matches!(routes::prepend(&other, lan), Err(NetError::AlreadyExists(_))));
+    routes::remove(&other, lan).unwrap();
     routes::add(&other, Route { priority: Some(5), ..lan }).unwrap();
     routes::add(&other, Route { table: Some(100), ..lan }).unwrap();
     assert_eq!(routes::list(&far, IpFamily::Ipv4).unwrap().len(), 2);
@@ -169,6 +172,7 @@ fn routes_are_unique_in_the_namespace() {
     routes::remove(&far, lan).unwrap();
     assert!(matches!(routes::remove(&far, lan), Err(NetError::NotFound(_))));
     let uplink = host.link("eth0").unwrap();
+    assert!(matches!(routes::prepend(&uplink, lan), Err(NetError::Denied(_))));
     routes::add(&uplink, lan).unwrap();
     assert!(matches!(routes::remove(&uplink, lan), Err(NetError::Denied(_))));
 }

@@ -55,6 +55,7 @@ impl Raid<'_> {
             "add-address" => self.with_prefix(step, addresses::add),
             "remove-address" => self.with_prefix(step, addresses::remove),
             "add-route" => self.with_prefix(step, |link, to| routes::add(link, route(step, to))),
+            "prepend-route" => self.with_prefix(step, |link, to| routes::prepend(link, route(step, to))),
             "remove-route" => self.with_prefix(step, |link, to| routes::remove(link, route(step, to))),
             "set-sysctl" => self.with(step, |link| {
                 sysctls::set(link, family(step), step.text("key"), &step.long_text("value"))

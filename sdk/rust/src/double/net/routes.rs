@@ -38,34 +38,23 @@ pub fn list(link: &Link, family: IpFamily) -> Result<Vec<Route>, NetError> {
     })
 }
 
-/// Adds a route.
+/// Adds a route, unless there is one to the same destination.
 pub fn add(link: &Link, route: Route) -> Result<(), NetError> {
-    link.work("routes.add", |state| {
-        let destination = destination(&route)?;
-        let attempt = format!("add route to {destination} out of link {}", link.name());
-        let device = state.device(link.side, link.index)?;
-        if destination.addr().is_ipv6() {
-            state.allow_ipv6(link, &attempt)?;
+    link.work("routes.add", |state| state.add_route(link, route, false))
+}
+
+/// Adds a route in the container's namespace, before those to the same
+/// destination.
+pub fn prepend(link: &Link, route: Route) -> Result<(), NetError> {
+    link.work("routes.prepend", |state| {
+        if link.side == Side::Host {
+            return Err(NetError::Denied(format!(
+                "add-route {} out of {}: only a container's routes can be put before others",
+                destination(&route)?,
+                link.name()
+            )));
         }
-        if !device.up {
-            return Err(kernel(100, &attempt, "Network is down: Nexthop device is not up"));
-        }
-        if let Some(gateway) = route.gateway {
-            state.check_gateway(link, &route, gateway.into(), &attempt)?;
-        }
-        if route.source.is_some_and(|source| !state.is_local(link.side, source.into())) {
-            return Err(kernel(22, &attempt, "Invalid argument: Invalid prefsrc address"));
-        }
-        let route = normal(route);
-        let present = state.namespace(link.side).into_iter().flat_map(|namespace| namespace.devices.keys());
-        let mut present = present.flat_map(|index| state.routes_of(link.side, *index));
-        // The routing table belongs to the namespace, not to the link.
-        if present.any(|other| key(&other) == key(&route)) {
-            return Err(NetError::AlreadyExists(format!("{attempt}: File exists")));
-        }
-        drop(present);
-        state.device_mut(link.side, link.index)?.routes.push(route);
-        Ok(())
+        state.add_route(link, route, true)
     })
 }
 
@@ -97,6 +86,41 @@ pub fn remove(link: &Link, route: Route) -> Result<(), NetError> {
 }
 
 impl State {
+    fn add_route(&mut self, link: &Link, route: Route, first: bool) -> Result<(), NetError> {
+        let destination = destination(&route)?;
+        let attempt = format!("add route to {destination} out of link {}", link.name());
+        let device = self.device(link.side, link.index)?;
+        if destination.addr().is_ipv6() {
+            self.allow_ipv6(link, &attempt)?;
+        }
+        if !device.up {
+            return Err(kernel(100, &attempt, "Network is down: Nexthop device is not up"));
+        }
+        if let Some(gateway) = route.gateway {
+            self.check_gateway(link, &route, gateway.into(), &attempt)?;
+        }
+        if route.source.is_some_and(|source| !self.is_local(link.side, source.into())) {
+            return Err(kernel(22, &attempt, "Invalid argument: Invalid prefsrc address"));
+        }
+        let route = normal(route);
+        let present = self.namespace(link.side).into_iter().flat_map(|namespace| namespace.devices.keys());
+        let mut present = present
+            .flat_map(|index| self.routes_of(link.side, *index).into_iter().map(|other| (*index, other)));
+        // The routing table belongs to the namespace, not to the link.
+        let is_obstacle = |(index, other): (u32, Route)| {
+            key(&other) == key(&route) && (!first || (index, other.gateway) == (link.index, route.gateway))
+        };
+        if present.any(is_obstacle) {
+            return Err(NetError::AlreadyExists(format!("{attempt}: File exists")));
+        }
+        drop(present);
+        let routes = &mut self.device_mut(link.side, link.index)?.routes;
+        // They are alike only if this one goes first.
+        let alike = routes.iter().position(|other| key(other) == key(&route));
+        routes.insert(alike.unwrap_or(routes.len()), route);
+        Ok(())
+    }
+
     fn routes_of(&self, side: Side, index: u32) -> Vec<Route> {
         let added = self.device(side, index).map(|device| device.routes.clone()).unwrap_or_default();
         added.into_iter().chain(self.connected(side, index)).collect()
