@@ -3,6 +3,7 @@
 //! everything ends with the lab.
 
 mod call;
+mod cgroup;
 mod container;
 mod digest;
 pub(crate) mod guest;
@@ -25,11 +26,12 @@ use nix::mount::{MsFlags, mount};
 use tempfile::TempDir;
 
 pub(crate) use call::{Call, CniError, Reply};
+pub(crate) use cgroup::Cgroup;
 pub(crate) use container::{Container, Handle};
 pub(crate) use digest::changes;
 pub(crate) use missing::{Missing, require};
 pub(crate) use namespace::Namespace;
-pub(crate) use plugins::{Plugins, weir};
+pub(crate) use plugins::{NATIVE_DIRECTORY, Plugins, weir};
 pub(crate) use program::{is_installed, line};
 pub(crate) use signing::SigningKey;
 pub(crate) use snapshot::{Facts, Snapshot};

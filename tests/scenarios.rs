@@ -13,11 +13,13 @@ mod install;
 mod isolation;
 mod kills;
 mod listing;
+mod machine;
 mod macvlan;
 mod mixed_fleet;
 mod network;
 mod plan;
 mod plugin_command;
+mod podman;
 mod policy_command;
 mod publish;
 mod removal;
@@ -63,6 +65,7 @@ pub(crate) fn tests() -> Vec<Test> {
         veth::tests(),
         vxlan::tests(),
         containerd::tests(),
+        podman::tests(),
     ];
     parts.into_iter().flatten().collect()
 }

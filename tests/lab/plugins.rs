@@ -11,7 +11,7 @@ use super::missing::{Missing, require};
 use super::program::Program;
 
 /// Where Debian's package puts the native plugins.
-const NATIVE_DIRECTORY: &str = "/usr/lib/cni";
+pub(crate) const NATIVE_DIRECTORY: &str = "/usr/lib/cni";
 
 /// Every plugin type that weir is linked as.
 pub(crate) const TYPES: [&str; 5] = ["bridge", "host-local", "static", "loopback", "ptp"];

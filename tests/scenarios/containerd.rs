@@ -1,7 +1,6 @@
 //! A real runtime: containerd, over the interface that a kubelet uses, with no
 //! plugins but weir's.
 
-mod cgroup;
 mod cri;
 mod node;
 mod pod;
@@ -9,14 +8,13 @@ mod pod;
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
-use std::path::Path;
 
 use anyhow::{Context, anyhow, bail, ensure};
 use serde_json::{Value, json};
 
+use super::machine::readme_shows;
 use crate::Test;
-use crate::lab::require;
-use node::{CONFIG, CONFLIST, IMAGE, Node};
+use node::{CONFIG, CONFLIST, IMAGE, Node, ctr, require_recent};
 use pod::Pod;
 
 /// Gateways of the network that the README shows.
@@ -38,6 +36,10 @@ pub(crate) fn tests() -> Vec<Test> {
             "containerd: a pod without an address for it is refused with the reason and leaves nothing",
             || with_node(&small_network()?, refused),
         ),
+        Test::new("containerd: asks for the STATUS of a network of CNI 1.1.0", || {
+            require_recent()?;
+            with_node(&recent_network()?, status)
+        }),
         Test::new("containerd: the README shows the configuration of these tests", readme),
     ]
 }
@@ -150,6 +152,25 @@ fn small_network() -> anyhow::Result<String> {
     Ok(network.to_string())
 }
 
+/// The README's network in the newest version of CNI.
+fn recent_network() -> anyhow::Result<String> {
+    let mut network: Value = serde_json::from_str(CONFLIST).context("read the conflist")?;
+    network["cniVersion"] = "1.1.0".into();
+    Ok(network.to_string())
+}
+
+fn status(node: &mut Node) -> anyhow::Result<()> {
+    let pod = node.run_pod("a")?;
+    node.remove(&pod)?;
+    let broken = recent_network()?.replace("host-local", "nobody");
+    fs::write(node.path("etc/cni/net.d/10-weir.conflist"), broken)?;
+    // The kubelet is told what weir says.
+    node.wait_for("the network is not ready", |node| {
+        let status = node.cri.call("Status", json!({}))?;
+        Ok(status.to_string().contains("nobody"))
+    })
+}
+
 fn refused(node: &mut Node) -> anyhow::Result<()> {
     let pod = node.run_pod("a")?;
     let before = node.leftovers()?;
@@ -178,7 +199,7 @@ fn vanished(node: &mut Node) -> anyhow::Result<()> {
     // This one's processes keep the namespace, which nobody finds any more.
     take_away_namespace(node, unmounted)?;
     // This one is gone with its links, as after a crash.
-    node.run(&format!("ctr --namespace k8s.io task kill --signal SIGKILL {}", dead.id))?;
+    node.run(&format!("{} --namespace k8s.io task kill --signal SIGKILL {}", ctr(), dead.id))?;
     take_away_namespace(node, dead)?;
     node.wait_for("the links of the dead pod are gone", |node| {
         Ok(node.run("ip -brief link show type veth")?.lines().count() == 1)
@@ -216,8 +237,17 @@ fn ctr_run(node: &mut Node) -> anyhow::Result<()> {
     // It deletes without a namespace, and with the result of ADD.
     let group = format!("{}/c1", node.cgroup.path());
     let command = format!("busybox ip -o address && busybox ping -c 1 -W 5 {}", GATEWAYS[0]);
-    let words = "ctr --namespace k8s.io run --cni --rm --snapshotter native --cgroup".split(' ');
-    let words = words.chain([group.as_str(), IMAGE, "c1", "/bin/busybox", "sh", "-c", command.as_str()]);
+    let ctr = ctr();
+    let words = "--namespace k8s.io run --cni --rm --snapshotter native --cgroup".split(' ');
+    let words = [ctr.as_str()].into_iter().chain(words).chain([
+        group.as_str(),
+        IMAGE,
+        "c1",
+        "/bin/busybox",
+        "sh",
+        "-c",
+        command.as_str(),
+    ]);
     let shown = node.run_words(words)?;
     for address in ["127.0.0.1/8", "10.88.0.2/16", "fd00:88::2/64"] {
         ensure!(shown.contains(address), "the container has no {address}: {shown}");
@@ -226,13 +256,7 @@ fn ctr_run(node: &mut Node) -> anyhow::Result<()> {
 }
 
 fn readme() -> anyhow::Result<()> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
-    require(path.is_file(), "there is no README.md")?;
-    let readme = fs::read_to_string(path)?;
-    for lines in [CONFIG, CONFLIST] {
-        ensure!(readme.contains(lines.trim()), "the README does not show these lines:\n{lines}");
-    }
-    Ok(())
+    readme_shows(&[CONFIG, CONFLIST])
 }
 
 fn nothing_left(node: &Node) -> anyhow::Result<()> {

@@ -1,20 +1,15 @@
-//! A node that runs containerd, in namespaces of its own.
+//! A machine on which containerd runs.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Child;
-use std::thread;
+use std::ops::Deref;
 use std::time::{Duration, Instant};
+use std::{env, fs, thread};
 
-use anyhow::{Context, bail};
-use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
+use anyhow::bail;
 use serde_json::json;
-use tempfile::TempDir;
 
-use super::cgroup::Cgroup;
+use super::super::machine::{LIMIT, Machine, PATIENCE};
 use super::cri::{Cri, PYTHON};
-use crate::lab::{Namespace, is_installed, line, require};
+use crate::lab::{line, require};
 
 /// The image of pods and of containers.
 pub(super) const IMAGE: &str = "weir.test/busybox:1";
@@ -32,44 +27,56 @@ const IMAGE_MAKER: &str = include_str!("image.py");
 
 const BUSYBOX: &str = "/bin/busybox";
 
-/// Directories that are the node's own, and where they are in ours.
-const OWN: [(&str, &str); 4] = [("/etc", "etc"), ("/opt", "opt"), ("/var/lib", "state"), ("/run", "run")];
+/// Where another containerd than the installed one is.
+fn directory() -> Option<String> {
+    env::var("CONTAINERD_REFERENCE").ok()
+}
 
-/// How long a test may take, and a part of it.
-const LIMIT: Duration = Duration::from_secs(240);
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The command line client that belongs to it.
+pub(super) fn ctr() -> String {
+    directory().map_or_else(|| "ctr".to_owned(), |directory| format!("{directory}/ctr"))
+}
 
-/// A running containerd with weir's plugins and no others. Fields are dropped
-/// in their order: processes before all that they use.
+/// Ends the test as not runnable if containerd speaks no CNI 1.1.0.
+pub(super) fn require_recent() -> anyhow::Result<()> {
+    let program = directory().map_or_else(|| "containerd".to_owned(), |found| format!("{found}/containerd"));
+    let version = line(&program).arguments(["--version"]).succeed()?;
+    let is_old = version.split(' ').any(|word| word.trim_start_matches('v').starts_with("1."));
+    require(!is_old, &format!("containerd speaks CNI 1.1.0 since 2.0, and this is {}", version.trim()))
+}
+
+/// A running containerd with weir's plugins and no others.
 #[derive(Debug)]
 pub(super) struct Node {
     /// The runtime's interface.
     pub(super) cri: Cri,
-    runtime: Runtime,
-    /// Where containers belong.
-    pub(super) cgroup: Cgroup,
-    _namespace: Namespace,
-    directory: TempDir,
+    machine: Machine,
+}
+
+impl Deref for Node {
+    type Target = Machine;
+
+    fn deref(&self) -> &Machine {
+        &self.machine
+    }
 }
 
 impl Node {
     /// Starts containerd with a network.
     pub(super) fn start(conflist: &str) -> anyhow::Result<Self> {
-        check_machine()?;
-        let directory =
-            tempfile::Builder::new().prefix("weir-cri-").tempdir().context("make the node's directory")?;
-        let root = directory.path();
-        furnish(root, conflist)?;
-        let cgroup = Cgroup::new()?;
-        let namespace = Namespace::with_mounts(|| mount_own(root))?;
-        let runtime = Runtime::start(&namespace)?;
-        let mut node = Self {
-            cri: Cri::new(&root.join("run/containerd/containerd.sock"), LIMIT)?,
-            runtime,
-            cgroup,
-            _namespace: namespace,
-            directory,
-        };
+        let own = ["containerd", "ctr", "containerd-shim-runc-v2"].map(|name| (name, "containerd"));
+        Machine::require(if directory().is_none() { &own } else { &[] })?;
+        Cri::require()?;
+        // The shim is looked for in PATH.
+        let path = directory().map(|directory| format!("PATH={directory}:$PATH && ")).unwrap_or_default();
+        let script = format!("{path}exec containerd >/run/containerd.log 2>&1");
+        let machine = Machine::start(&script, |root| {
+            fs::create_dir(root.join("etc/containerd"))?;
+            fs::write(root.join("etc/cni/net.d/10-weir.conflist"), conflist)?;
+            Ok(fs::write(root.join("etc/containerd/config.toml"), format!("{CONFIG}{MACHINE_CONFIG}"))?)
+        })?;
+        let cri = Cri::new(&machine.path("run/containerd/containerd.sock"), LIMIT)?;
+        let mut node = Self { cri, machine };
         if let Err(error) = node.get_ready() {
             bail!("{error:#}{}", node.log());
         }
@@ -85,9 +92,14 @@ impl Node {
         })?;
         let image = self.path("image.tar");
         line(PYTHON).arguments(["-c", IMAGE_MAKER, IMAGE, BUSYBOX]).arguments([&image]).succeed()?;
-        line("ctr --namespace k8s.io --address")
+        let ctr = line(&ctr());
+        // Since 2.0, containerd would do it itself, for other snapshotters.
+        let help = ctr.clone().arguments(["image", "import", "--help"]).succeed()?;
+        let itself = help.contains("--local").then_some("--local");
+        ctr.arguments(["--namespace", "k8s.io", "--address"])
             .arguments([self.path("run/containerd/containerd.sock")])
             .arguments(["image", "import", "--snapshotter", "native"])
+            .arguments(itself)
             .arguments([&image])
             .succeed()?;
         self.wait_for("containerd knows the image", |node| {
@@ -104,7 +116,7 @@ impl Node {
     ) -> anyhow::Result<()> {
         let deadline = Instant::now() + PATIENCE;
         while !is_so(self)? {
-            if let Some(status) = self.runtime.0.try_wait()? {
+            if let Some(status) = self.machine.end()? {
                 bail!("containerd ended before {what}: {status}");
             }
             if Instant::now() > deadline {
@@ -115,50 +127,9 @@ impl Node {
         Ok(())
     }
 
-    /// Runs a program where containerd runs; it has to succeed.
-    pub(super) fn run(&self, command: &str) -> anyhow::Result<String> {
-        self.run_words(command.split_whitespace())
-    }
-
-    /// The same, of words that may have spaces in them.
-    pub(super) fn run_words<'a>(&self, words: impl IntoIterator<Item = &'a str>) -> anyhow::Result<String> {
-        line(&format!("nsenter --mount --net --pid --target {} --", self.runtime.0.id()))
-            .arguments(words)
-            .limit(PATIENCE)
-            .succeed()
-    }
-
-    /// A path in the node's directory.
-    pub(super) fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    /// What CNI attachments have left behind, in words.
+    /// What pods have left behind, in words.
     pub(super) fn leftovers(&self) -> anyhow::Result<Vec<String>> {
-        let mut left = Vec::new();
-        let links = self.run("ip -brief link show")?;
-        let is_shared =
-            |text: &&str| ["lo", "cni0"].contains(&text.split_whitespace().next().unwrap_or_default());
-        left.extend(links.lines().filter(|text| !is_shared(text)).map(|text| format!("a link: {text}")));
-        let is_bookkeeping = |name: &str| name == "lock" || name.starts_with("last_reserved_ip.");
-        for (what, directory) in [
-            ("a namespace", "run/netns"),
-            ("a result that libcni keeps", "state/cni/results"),
-            ("a lease", "state/cni/networks/pods"),
-            ("an entry of the journal", "state/weir/attachments"),
-        ] {
-            let names = names(&self.path(directory))?;
-            left.extend(
-                names.into_iter().filter(|name| !is_bookkeeping(name)).map(|name| format!("{what}: {name}")),
-            );
-        }
-        // An element of a set or map is listed with its comment.
-        let rules = self.run("nft list ruleset")?;
-        left.extend(
-            rules.lines().filter(|text| text.contains(":eth0:")).map(|text| format!("an element: {text}")),
-        );
-        left.sort();
-        Ok(left)
+        self.machine.leftovers(&["cni0"])
     }
 
     /// The end of containerd's log.
@@ -168,87 +139,5 @@ impl Node {
         let tail = lines.get(lines.len().saturating_sub(40)..).unwrap_or_default();
         let tail: Vec<String> = tail.iter().map(|text| text.chars().take(600).collect()).collect();
         format!("\n\ncontainerd's log:\n{}\n", tail.join("\n"))
-    }
-}
-
-fn check_machine() -> anyhow::Result<()> {
-    // The first user namespace is the one that has all ids.
-    let ids = fs::read_to_string("/proc/self/uid_map")?;
-    require(ids.split_whitespace().eq(["0", "0", "4294967295"]), "containerd needs root")?;
-    for (program, package) in [
-        ("containerd", "containerd"),
-        ("ctr", "containerd"),
-        ("containerd-shim-runc-v2", "containerd"),
-        ("runc", "runc"),
-        ("busybox", "busybox-static"),
-        ("ip", "iproute2"),
-        ("nft", "nftables"),
-        ("nsenter", "util-linux"),
-    ] {
-        require(is_installed(program), &format!("the program {program} is missing: install {package}"))?;
-    }
-    Cri::require()
-}
-
-/// Makes the directories of a node on which weir has just been installed.
-fn furnish(root: &Path, conflist: &str) -> anyhow::Result<()> {
-    for name in ["etc/cni/net.d", "etc/containerd", "opt", "state", "run"] {
-        fs::create_dir_all(root.join(name))?;
-    }
-    line(env!("CARGO_BIN_EXE_weir"))
-        .arguments(["install", "--bin-dir"])
-        .arguments([root.join("opt/cni/bin")])
-        .succeed()?;
-    fs::write(root.join("etc/cni/net.d/10-weir.conflist"), conflist)?;
-    fs::write(root.join("etc/containerd/config.toml"), format!("{CONFIG}{MACHINE_CONFIG}"))?;
-    fs::write(root.join("etc/hosts"), "127.0.0.1 localhost\n")?;
-    Ok(fs::write(root.join("etc/resolv.conf"), "")?)
-}
-
-/// Hides the machine's directories.
-fn mount_own(root: &Path) -> anyhow::Result<()> {
-    for (target, name) in OWN {
-        mount(Some(&root.join(name)), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
-            .with_context(|| format!("mount the node's own {target}"))?;
-    }
-    line("ip link set lo up").succeed().map(drop)
-}
-
-fn names(directory: &Path) -> anyhow::Result<Vec<String>> {
-    if !directory.exists() {
-        return Ok(Vec::new());
-    }
-    let entries = fs::read_dir(directory).with_context(|| format!("list {}", directory.display()))?;
-    entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
-}
-
-/// The first process of a PID namespace, in which containerd runs. All
-/// processes there, and all mounts, end with it.
-#[derive(Debug)]
-struct Runtime(Child);
-
-impl Runtime {
-    fn start(namespace: &Namespace) -> anyhow::Result<Self> {
-        const SCRIPT: &str = "mount -t proc proc /proc && exec containerd >/run/containerd.log 2>&1";
-        let limit = LIMIT.as_secs().to_string();
-        namespace.enter(|| {
-            // For the processes that this thread starts from now on.
-            unshare(CloneFlags::CLONE_NEWPID).context("make a PID namespace")?;
-            let program = line("unshare --mount timeout --kill-after 5").arguments([
-                limit.as_str(),
-                "sh",
-                "-c",
-                SCRIPT,
-            ]);
-            Ok(Self(program.start()?))
-        })
-    }
-}
-
-impl Drop for Runtime {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }

@@ -7,7 +7,7 @@ use std::{fs, process, thread};
 
 use anyhow::Context;
 
-use crate::lab::Missing;
+use super::Missing;
 
 const ROOT: &str = "/sys/fs/cgroup";
 
@@ -17,14 +17,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A control group in every hierarchy. Whatever is left in it is removed with
 /// this value.
 #[derive(Debug)]
-pub(super) struct Cgroup {
+pub(crate) struct Cgroup {
     name: String,
     directories: Vec<PathBuf>,
 }
 
 impl Cgroup {
     /// Makes a group. A machine that does not let us is one without containers.
-    pub(super) fn new() -> anyhow::Result<Self> {
+    pub(crate) fn new() -> anyhow::Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("weir-test-{}-{}", process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let mut cgroup = Self { name, directories: Vec::new() };
@@ -39,7 +39,7 @@ impl Cgroup {
     }
 
     /// The path that runtimes know it by.
-    pub(super) fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         format!("/{}", self.name)
     }
 }
