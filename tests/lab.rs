@@ -18,6 +18,7 @@ mod traffic;
 mod world;
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
@@ -145,6 +146,18 @@ impl Lab {
         let container =
             self.containers.get(number).with_context(|| format!("there is no container {number}"))?;
         container.namespace.enter(|| line(command).succeed())
+    }
+
+    /// Puts a native plugin beside weir's, if weir does not serve the type.
+    pub(crate) fn lend_native(&self, plugin: &str) -> anyhow::Result<()> {
+        let place = self.bin.join(plugin);
+        let Plugins::Native(directory) = Plugins::native()? else { return Ok(()) };
+        if place.exists() {
+            return Ok(());
+        }
+        let native = directory.join(plugin);
+        require(native.is_file(), &format!("there is no native plugin {plugin}"))?;
+        symlink(native, &place).with_context(|| format!("link {}", place.display()))
     }
 
     /// The directory of a network's leases.

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod bridge;
+mod chain;
 mod errors;
 mod ptp;
 mod simple;
@@ -23,6 +24,9 @@ pub(crate) struct Case {
     /// The configuration without `cniVersion`, `name` and `type`, if it does
     /// not say them itself. `{dir}` stands for the lab's directory.
     pub(crate) config: &'static str,
+    /// Plugins that come after it in the list, and their configurations, in
+    /// the same way. They are native in both labs.
+    pub(crate) followers: Vec<(&'static str, &'static str)>,
     /// `cniVersion`; empty for none.
     pub(crate) version: &'static str,
     /// `CNI_ARGS`.
@@ -89,6 +93,7 @@ impl Case {
             name: name.to_owned(),
             plugin,
             config,
+            followers: Vec::new(),
             version: USUAL_VERSION,
             arguments: "",
             ifname: "eth0",
@@ -106,6 +111,11 @@ impl Case {
 
     fn arguments(mut self, arguments: &'static str) -> Self {
         self.arguments = arguments;
+        self
+    }
+
+    fn followed_by(mut self, plugin: &'static str, config: &'static str) -> Self {
+        self.followers.push((plugin, config));
         self
     }
 
@@ -164,15 +174,19 @@ impl Case {
         self.steps.iter().map(number).max().unwrap_or_default()
     }
 
-    /// The configuration for a lab in `directory`.
-    pub(crate) fn config(&self, directory: &str) -> anyhow::Result<Value> {
-        let mut config: Value = serde_json::from_str(&self.config.replace("{dir}", directory))?;
-        for (key, value) in [("cniVersion", self.version), ("name", "mynet"), ("type", self.plugin)] {
-            if config[key].is_null() && !value.is_empty() {
-                config[key] = value.into();
+    /// The configuration of each plugin of the list, for a lab in `directory`.
+    pub(crate) fn configs(&self, directory: &str) -> anyhow::Result<Vec<(&'static str, Value)>> {
+        let all = [(self.plugin, self.config)].into_iter().chain(self.followers.iter().copied());
+        all.map(|(plugin, text)| {
+            let mut config: Value = serde_json::from_str(&text.replace("{dir}", directory))?;
+            for (key, value) in [("cniVersion", self.version), ("name", "mynet"), ("type", plugin)] {
+                if config[key].is_null() && !value.is_empty() {
+                    config[key] = value.into();
+                }
             }
-        }
-        Ok(config)
+            Ok((plugin, config))
+        })
+        .collect()
     }
 }
 
@@ -207,5 +221,6 @@ pub(crate) fn knows_check(version: &str) -> bool {
 
 /// The whole table.
 pub(crate) fn all() -> Vec<Case> {
-    [bridge::cases(), addresses::cases(), ptp::cases(), simple::cases(), errors::cases()].concat()
+    [bridge::cases(), addresses::cases(), ptp::cases(), simple::cases(), chain::cases(), errors::cases()]
+        .concat()
 }

@@ -47,7 +47,13 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
                  is added later drop everything.",
         facts: &[("*/link/*/txqlen", Some("1000"), None)],
         against: Against::Any,
-        case: connects,
+        case: |case| connects(case) && !is_followed_by(case, "bandwidth"),
+    },
+    Difference {
+        reason: "The same; later versions of bandwidth give the queue a length.",
+        facts: &[("*/link/*/txqlen", Some("1000"), None)],
+        against: Against::Old,
+        case: |case| connects(case) && is_followed_by(case, "bandwidth"),
     },
     Difference {
         reason: "A bridge keeps the hardware address that it was made with. The native plugins pin it only with a \
@@ -200,6 +206,10 @@ fn connects(case: &Case) -> bool {
 
 fn has(case: &Case, text: &str) -> bool {
     case.config.contains(text)
+}
+
+fn is_followed_by(case: &Case, plugin: &str) -> bool {
+    case.followers.iter().any(|(follower, _)| *follower == plugin)
 }
 
 fn is_new_bridge(case: &Case) -> bool {

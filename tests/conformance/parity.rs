@@ -31,7 +31,8 @@ pub(crate) fn tests() -> Vec<Test> {
 struct Side {
     name: &'static str,
     lab: Lab,
-    config: Value,
+    /// The plugins of the list, and their configurations.
+    plugins: Vec<(&'static str, Value)>,
     results: HashMap<usize, Value>,
     /// What this side is known to refuse, and whether it did.
     refusals: Vec<(&'static Refusal, Cell<bool>)>,
@@ -164,8 +165,11 @@ impl Side {
         for (name, content) in &case.files {
             std::fs::write(lab.path(name), content)?;
         }
-        let config = case.config(&lab.path("").to_string_lossy())?;
-        Ok(Self { name, lab, config, results: HashMap::new(), refusals: Vec::new() })
+        let plugins = case.configs(&lab.path("").to_string_lossy())?;
+        for (plugin, _) in &plugins {
+            lab.lend_native(plugin)?;
+        }
+        Ok(Self { name, lab, plugins, results: HashMap::new(), refusals: Vec::new() })
     }
 
     /// Does what a step says, and checks what it says on each side alone.
@@ -206,20 +210,34 @@ impl Side {
         Ok(())
     }
 
+    /// Calls the plugins one after the other, until one of them refuses.
     fn call(&self, command: &str, number: usize, case: &Case, has_netns: bool) -> anyhow::Result<Reply> {
-        let mut config = self.config.clone();
         let is_later = command == "CHECK" || (command == "DEL" && cases::knows_check(case.version));
-        if let (true, Some(result)) = (is_later, self.results.get(&number)) {
-            config["prevResult"] = result.clone();
+        let mut result = self.results.get(&number).filter(|_| is_later).cloned();
+        let mut plugins = self.plugins.clone();
+        if command == "DEL" {
+            plugins.reverse();
         }
-        let mut call = self.lab.call_for(case.plugin, command, &self.lab.containers[number], case.ifname);
-        if !case.arguments.is_empty() {
-            call = call.variable("CNI_ARGS", case.arguments);
+        let mut last = Reply::Success(None);
+        for (plugin, mut config) in plugins {
+            if let Some(result) = &result {
+                config["prevResult"] = result.clone();
+            }
+            let mut call = self.lab.call_for(plugin, command, &self.lab.containers[number], case.ifname);
+            if !case.arguments.is_empty() {
+                call = call.variable("CNI_ARGS", case.arguments);
+            }
+            if !has_netns {
+                call = call.variable("CNI_NETNS", "");
+            }
+            last = self.lab.run(&call.config(&config)).with_context(|| format!("{command} of {plugin}"))?;
+            match &last {
+                Reply::Failure(_) => break,
+                Reply::Success(Some(new)) if command == "ADD" => result = Some(new.clone()),
+                Reply::Success(_) => {}
+            }
         }
-        if !has_netns {
-            call = call.variable("CNI_NETNS", "");
-        }
-        self.lab.run(&call.config(&config))
+        Ok(last)
     }
 
     /// Makes a call that has to succeed and say nothing, if it is not known to
@@ -248,7 +266,7 @@ impl Side {
             ensure!(says, "the error does not mention {fact:?}: {:?}", error.text);
         }
         if self.name == "weir" {
-            let bridge = self.config["bridge"].as_str().unwrap_or("cni0");
+            let bridge = self.plugins[0].1["bridge"].as_str().unwrap_or("cni0");
             let left: Vec<String> = changes(&before, &self.lab.digest()?)
                 .into_iter()
                 .filter(|change| !change.contains(bridge) && !is_shared(change))
@@ -282,7 +300,8 @@ impl Side {
         let (facts, snapshots) = self.lab.state()?;
         let names =
             ["node"].into_iter().chain(self.lab.containers.iter().map(|container| container.id.as_str()));
-        let mut names = Names::of(names.zip(&snapshots), &self.config.to_string());
+        let kept: String = self.plugins.iter().map(|(_, config)| config.to_string()).collect();
+        let mut names = Names::of(names.zip(&snapshots), &kept);
         for container in &self.lab.containers {
             names.path(&container.path.to_string_lossy(), &format!("netns of {}", container.id));
         }
