@@ -175,3 +175,30 @@ fn ip(address: &RouteAddress) -> Option<IpAddr> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_by_several_gateways_is_one_by_each() {
+        let hop = |index: u32, gateway: &str| {
+            let mut hop = RouteNextHop::default();
+            hop.interface_index = index;
+            hop.attributes.push(RouteAttribute::Gateway(gateway.parse::<IpAddr>().unwrap().into()));
+            hop
+        };
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet6;
+        message.attributes.push(RouteAttribute::MultiPath(vec![hop(7, "fd00::1"), hop(8, "fd00::2")]));
+        message.attributes.push(RouteAttribute::Priority(1024));
+        let routes = by_hop(message);
+        let gateway = |index| {
+            let found: Vec<RouteSpec> = routes.iter().filter_map(|route| route_spec(route, index)).collect();
+            found.iter().map(|route| (route.gateway, route.priority)).collect::<Vec<_>>()
+        };
+        assert_eq!(gateway(7), [("fd00::1".parse().ok(), Some(1024))]);
+        assert_eq!(gateway(8), [("fd00::2".parse().ok(), Some(1024))]);
+        assert_eq!(gateway(9), []);
+    }
+}

@@ -8,7 +8,7 @@ use weir_sdk::firewall::masquerade;
 use weir_sdk::interface::{SCOPE_LINK, SCOPE_UNIVERSE};
 use weir_sdk::net::links::{self, Link, VethEnd};
 use weir_sdk::net::routes::{self, Route};
-use weir_sdk::net::types::{IpAddress, IpFamily, IpPrefix, NetError};
+use weir_sdk::net::types::{IpAddress, IpFamily, IpPrefix};
 use weir_sdk::net::{addresses, sysctls};
 use weir_sdk::request::{Attachment, Network};
 use weir_sdk::types::{CniResult, IpConfig, Sandbox};
@@ -161,10 +161,7 @@ fn route_by_gateway(far: &Link, ip: &IpConfig) -> Result<(), CniError> {
 /// Makes the node the gateway, and routes the container's address to it.
 fn route_to_container(near: &Link, ip: &IpConfig) -> Result<(), CniError> {
     let Some(gateway) = ip.gateway else { return Ok(()) };
-    match addresses::add(near, host_prefix(gateway)) {
-        Err(NetError::AlreadyExists(_)) => {}
-        added => added?,
-    }
+    interface::unless_there(addresses::add(near, host_prefix(gateway)))?;
     interface::unless_there(routes::add(near, route(host_prefix(ip.address.address), None, None, SCOPE_HOST)))
 }
 
