@@ -37,8 +37,16 @@ pub(super) fn ctr() -> String {
     directory().map_or_else(|| "ctr".to_owned(), |directory| format!("{directory}/ctr"))
 }
 
-/// Ends the test as not runnable if containerd speaks no CNI 1.1.0.
+/// Ends the test as not runnable if there is no containerd to be called.
+fn require_containerd() -> anyhow::Result<()> {
+    let own = ["containerd", "ctr", "containerd-shim-runc-v2"].map(|name| (name, "containerd"));
+    Machine::require(if directory().is_none() { &own } else { &[] })?;
+    Cri::require()
+}
+
+/// The same if it speaks no CNI 1.1.0.
 pub(super) fn require_recent() -> anyhow::Result<()> {
+    require_containerd()?;
     let program = directory().map_or_else(|| "containerd".to_owned(), |found| format!("{found}/containerd"));
     let version = line(&program).arguments(["--version"]).succeed()?;
     let is_old = version.split(' ').any(|word| word.trim_start_matches('v').starts_with("1."));
@@ -64,9 +72,7 @@ impl Deref for Node {
 impl Node {
     /// Starts containerd with a network.
     pub(super) fn start(conflist: &str) -> anyhow::Result<Self> {
-        let own = ["containerd", "ctr", "containerd-shim-runc-v2"].map(|name| (name, "containerd"));
-        Machine::require(if directory().is_none() { &own } else { &[] })?;
-        Cri::require()?;
+        require_containerd()?;
         // The shim is looked for in PATH.
         let path = directory().map(|directory| format!("PATH={directory}:$PATH && ")).unwrap_or_default();
         let script = format!("{path}exec containerd >/run/containerd.log 2>&1");
