@@ -79,7 +79,7 @@ impl Node {
     }
 
     /// Makes a container that does nothing, with options for its network.
-    pub(super) fn create_container(&self, name: &str, options: &str) -> anyhow::Result<()> {
+    fn create_container(&self, name: &str, options: &str) -> anyhow::Result<()> {
         let group = self.cgroup.path();
         let command =
             format!("podman create --name {name} --cap-add NET_RAW --cgroup-parent {group} {options}");
@@ -93,7 +93,7 @@ impl Node {
     }
 
     /// Starts a container.
-    pub(super) fn start_container(&self, name: &str) -> anyhow::Result<()> {
+    fn start_container(&self, name: &str) -> anyhow::Result<()> {
         let command = format!("podman start {name}");
         match self.run(&command) {
             // It is about a thread of podman itself, which may have ended.
