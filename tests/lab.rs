@@ -3,7 +3,6 @@
 //! everything ends with the lab.
 
 mod call;
-mod cgroup;
 mod container;
 mod digest;
 pub(crate) mod guest;
@@ -27,7 +26,6 @@ use nix::mount::{MsFlags, mount};
 use tempfile::TempDir;
 
 pub(crate) use call::{Call, CniError, Reply};
-pub(crate) use cgroup::Cgroup;
 pub(crate) use container::{Container, Handle};
 pub(crate) use digest::changes;
 pub(crate) use missing::{Missing, require};
@@ -151,11 +149,10 @@ impl Lab {
     /// Puts a native plugin beside weir's, if weir does not serve the type.
     pub(crate) fn lend_native(&self, plugin: &str) -> anyhow::Result<()> {
         let place = self.bin.join(plugin);
-        let Plugins::Native(directory) = Plugins::native()? else { return Ok(()) };
         if place.exists() {
             return Ok(());
         }
-        let native = directory.join(plugin);
+        let native = Plugins::native_directory()?.join(plugin);
         require(native.is_file(), &format!("there is no native plugin {plugin}"))?;
         symlink(native, &place).with_context(|| format!("link {}", place.display()))
     }

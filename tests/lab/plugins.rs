@@ -26,9 +26,14 @@ pub(crate) enum Plugins {
 }
 
 impl Plugins {
-    /// The reference: Debian's native plugins, or those that `CNI_REFERENCE`
-    /// names.
+    /// The reference.
     pub(crate) fn native() -> anyhow::Result<Self> {
+        Self::native_directory().map(Self::Native)
+    }
+
+    /// Where the reference is: Debian's native plugins, or those that
+    /// `CNI_REFERENCE` names.
+    pub(crate) fn native_directory() -> anyhow::Result<PathBuf> {
         let directory =
             env::var_os("CNI_REFERENCE").map_or_else(|| PathBuf::from(NATIVE_DIRECTORY), PathBuf::from);
         require(
@@ -38,7 +43,7 @@ impl Plugins {
                 directory.display()
             ),
         )?;
-        Ok(Self::Native(directory))
+        Ok(directory)
     }
 
     /// The directory for `CNI_PATH`; for weir it is made below `root`.

@@ -175,7 +175,8 @@ impl Snapshot {
         let flags = route["flags"].as_array().into_iter().flatten().filter_map(Value::as_str);
         // The kernel sets this one when the carrier is gone, some time later.
         let mut state: Vec<&str> = flags.filter(|flag| *flag != "linkdown").collect();
-        // The first one of them is used, unless the link has to be said anyway.
+        // The first one of those that are alike is used. Link-local ones come
+        // in any order, and whoever uses them says the link.
         let alike = self.routes.entry(["dst", "table", "metric"].map(|key| word(route, key))).or_default();
         let place = alike.to_string();
         if *alike > 0 && word(route, "dst") != "fe80::/64" {

@@ -1,6 +1,8 @@
 //! A machine for a container runtime: with processes, a network, mounts and
 //! control groups of its own, on which weir has just been installed.
 
+mod cgroup;
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -12,7 +14,8 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use tempfile::TempDir;
 
-use crate::lab::{Cgroup, Namespace, is_installed, line, require};
+use crate::lab::{Namespace, is_installed, line, require};
+use cgroup::Cgroup;
 
 /// Directories that are the machine's own, and where they are in ours.
 const OWN: [(&str, &str); 4] = [("/etc", "etc"), ("/opt", "opt"), ("/var/lib", "state"), ("/run", "run")];

@@ -66,7 +66,7 @@ impl Network {
 
 /// The path of a native plugin.
 pub(super) fn native(name: &str) -> anyhow::Result<std::path::PathBuf> {
-    let Plugins::Native(directory) = Plugins::native()? else { anyhow::bail!("there are no native plugins") };
+    let directory = Plugins::native_directory()?;
     // As it stands, so that it may be linked to.
     let path = line(&format!("readlink -f {}", directory.join(name).display())).succeed()?;
     Ok(path.trim().into())

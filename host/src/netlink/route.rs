@@ -83,9 +83,8 @@ impl Netns {
 /// A route by several gateways, as the kernel tells of IPv6's, as a route by
 /// each of them.
 pub(super) fn by_hop(mut message: RouteMessage) -> Vec<RouteMessage> {
-    let is_list = |attribute: &RouteAttribute| matches!(attribute, RouteAttribute::MultiPath(_));
-    let Some(place) = message.attributes.iter().position(is_list) else { return vec![message] };
-    let RouteAttribute::MultiPath(hops) = message.attributes.swap_remove(place) else {
+    let is_list = |attribute: &mut RouteAttribute| matches!(attribute, RouteAttribute::MultiPath(_));
+    let Some(RouteAttribute::MultiPath(hops)) = message.attributes.extract_if(.., is_list).next() else {
         return vec![message];
     };
     let of_hop = |hop: RouteNextHop| {

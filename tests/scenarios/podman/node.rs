@@ -51,7 +51,7 @@ impl Node {
             ("sleep", "coreutils"),
         ])?;
         Self::require_backend()?;
-        let Plugins::Native(native) = Plugins::native()? else { unreachable!("native plugins are native") };
+        let native = Plugins::native_directory()?;
         let native = native.to_str().context("a path in UTF-8")?;
         let network = NETWORK.replace(NATIVE_DIRECTORY, native);
         let network = match plugins {

@@ -79,8 +79,8 @@ impl Inquiry<'_> {
             .collect())
     }
 
-    /// Adds a route, unless there is the same one, or another one to the same
-    /// destination that is not to be.
+    /// Adds a route, if it may be beside others to its destination
+    /// (`NLM_F_EXCL`), and is not there yet.
     pub(super) fn add_route(&mut self, message: RouteMessage, flags: u16) -> Answers {
         let Some((wanted, out)) = read(&message).and_then(|route| Some((route.clone(), route.out?))) else {
             return Err(self.refusal(EINVAL));

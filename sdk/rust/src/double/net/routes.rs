@@ -115,7 +115,7 @@ impl State {
         }
         drop(present);
         let routes = &mut self.device_mut(link.side, link.index)?.routes;
-        // They are alike only if this one goes first.
+        // Only a route that goes first gets here beside others.
         let alike = routes.iter().position(|other| key(other) == key(&route));
         routes.insert(alike.unwrap_or(routes.len()), route);
         Ok(())

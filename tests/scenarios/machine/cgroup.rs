@@ -7,7 +7,7 @@ use std::{fs, process, thread};
 
 use anyhow::Context;
 
-use super::Missing;
+use crate::lab::Missing;
 
 const ROOT: &str = "/sys/fs/cgroup";
 
