@@ -14,6 +14,7 @@ mod program;
 mod signing;
 mod snapshot;
 mod traffic;
+mod waiting;
 mod world;
 
 use std::fs;

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 
+use super::waiting;
+
 /// Where programs are looked for.
 pub(crate) const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -133,9 +135,11 @@ impl Program {
                 return Ok(status);
             }
             if Instant::now() > deadline {
+                let waiting = waiting::describe(child.id());
                 child.kill()?;
                 child.wait()?;
-                bail!("{} did not end within {:?}", Path::new(&self.path).display(), self.limit);
+                let program = Path::new(&self.path).display();
+                bail!("{program} {:?} did not end within {:?}:\n{waiting}", self.arguments, self.limit);
             }
             thread::sleep(Duration::from_millis(1));
         }

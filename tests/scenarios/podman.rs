@@ -6,8 +6,9 @@
 mod node;
 
 use std::fmt::Debug;
+use std::thread;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 use serde_json::Value;
 
 use super::machine::readme_shows;
@@ -33,6 +34,7 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("podman: networks are connected, reloaded and disconnected while a container runs", || {
             compare(connected_later)
         }),
+        Test::new("podman: five containers come and go at the same time", || compare(five_containers)),
         Test::new("podman: the README shows the configuration of these tests", || readme_shows(&[NETWORK])),
     ]
 }
@@ -150,6 +152,34 @@ fn connected_later(node: &Node) -> anyhow::Result<Vec<Vec<Value>>> {
     // Several networks are reloaded in any order.
     all.remove(1);
     Ok(all)
+}
+
+fn five_containers(node: &Node) -> anyhow::Result<()> {
+    let names = ["a", "b", "c", "d", "e"];
+    for name in names {
+        node.create_container(name, "")?;
+    }
+    for _ in 0..2 {
+        at_the_same_time(&names, |name| node.start_container(name))?;
+        let mut addresses: Vec<String> =
+            names.iter().map(|name| address(node, name)).collect::<anyhow::Result<_>>()?;
+        addresses.sort();
+        addresses.dedup();
+        ensure!(addresses.len() == names.len(), "{} containers have {addresses:?}", names.len());
+        at_the_same_time(&names, |name| node.stop_container(name))?;
+        let left = node.leftovers(&BRIDGES)?;
+        ensure!(left.is_empty(), "stopped containers leave {left:#?}");
+    }
+    node.remove(&names.join(" "))
+}
+
+fn at_the_same_time(names: &[&str], work: impl Fn(&str) -> anyhow::Result<()> + Sync) -> anyhow::Result<()> {
+    thread::scope(|scope| {
+        let threads: Vec<_> = names.iter().map(|name| scope.spawn(|| work(name))).collect();
+        threads
+            .into_iter()
+            .try_for_each(|thread| thread.join().map_err(|_| anyhow!("a thread of the test panicked"))?)
+    })
 }
 
 /// What there is to see of a container's network: inside of it, and by podman.

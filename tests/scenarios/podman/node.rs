@@ -79,7 +79,7 @@ impl Node {
     }
 
     /// Makes a container that does nothing, with options for its network.
-    fn create_container(&self, name: &str, options: &str) -> anyhow::Result<()> {
+    pub(super) fn create_container(&self, name: &str, options: &str) -> anyhow::Result<()> {
         let group = self.cgroup.path();
         let command =
             format!("podman create --name {name} --cap-add NET_RAW --cgroup-parent {group} {options}");
@@ -93,11 +93,22 @@ impl Node {
     }
 
     /// Starts a container.
-    fn start_container(&self, name: &str) -> anyhow::Result<()> {
-        let command = format!("podman start {name}");
-        match self.run(&command) {
-            // It is about a thread of podman itself, which may have ended.
-            Err(error) if error.to_string().contains("failed to Statfs \"/proc/") => self.run(&command),
+    pub(super) fn start_container(&self, name: &str) -> anyhow::Result<()> {
+        // It is about a thread of podman itself, which may have ended.
+        self.run_again_after("failed to Statfs \"/proc/", &format!("podman start {name}"))
+    }
+
+    /// Kills a container.
+    pub(super) fn stop_container(&self, name: &str) -> anyhow::Result<()> {
+        // On a busy machine podman does not always wait long enough for the
+        // end of what it has killed.
+        self.run_again_after("did not die within timeout", &format!("podman stop --time 0 {name}"))
+    }
+
+    /// Runs a program, and once more if it fails for a reason of its own.
+    fn run_again_after(&self, reason: &str, command: &str) -> anyhow::Result<()> {
+        match self.run(command) {
+            Err(error) if error.to_string().contains(reason) => self.run(command),
             done => done,
         }
         .map(drop)
