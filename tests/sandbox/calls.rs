@@ -240,6 +240,12 @@ fn delegates() -> anyhow::Result<()> {
         config["ipam"]["type"] = kind.into();
         stage.call_fails(&stage.call_with("ADD", &config), &Expected::failure(7, &["ipam.type"]))?;
     }
+    // CHECK changes nothing, be it by a program that the plugin may ask.
+    stage.write_policy(&format!("{RULE}delegates = [\"native\"]\n"))?;
+    config["attack"]["CHECK"] = json!([{ "do": "ask-ipam" }]);
+    config["ipam"]["type"] = "native".into();
+    let expected = Expected::denied("delegate", &["native ADD during CHECK", "it changes nothing"]);
+    stage.call_fails(&stage.call_with("CHECK", &config), &expected)?;
     ensure!(!mark.exists(), "the program was executed");
     Ok(())
 }

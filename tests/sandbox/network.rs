@@ -1,5 +1,6 @@
 //! Components that reach for links, addresses and routes of others.
 
+use anyhow::Context;
 use serde_json::{Value, json};
 
 use super::stage::{Expected, RULE, Stage, port_of};
@@ -11,6 +12,8 @@ pub(super) fn tests() -> Vec<Test> {
         Test::new("sandbox: links with names that the policy does not list are not made", foreign_names),
         Test::new("sandbox: links of others are out of reach on the node", links_of_others),
         Test::new("sandbox: another network's interface in the container stays", container_links),
+        Test::new("sandbox: what takes back a link does not find another of its name", taken_names),
+        Test::new("sandbox: a pair that is removed does not hide another one", hidden_pair),
         Test::new("sandbox: bridges that the policy does not list are out of reach", bridges),
     ]
 }
@@ -131,6 +134,44 @@ fn container_links() -> anyhow::Result<()> {
         stage.fails(json!([pair(), step]), &Expected::denied(operation, &["eth1"]))?;
     }
     Ok(())
+}
+
+/// Links that are like what the plugin wants to make, when its time is over or
+/// it is killed just before the kernel is asked.
+fn taken_names() -> anyhow::Result<()> {
+    let mut stage = Stage::new(RULE)?;
+    stage.lab.on_node("ip link add hv5 type veth peer name hv6")?;
+    stage.accept()?;
+    let mac_of = |text: &str| -> anyhow::Result<String> {
+        let links: Value = serde_json::from_str(text).context("read what ip says")?;
+        Ok(links[0]["address"].as_str().context("the link has an address")?.to_owned())
+    };
+    let inside = stage.lab.in_container(0, "ip -json link show eth1")?;
+    let outside = stage.lab.on_node("ip -json link show hv5")?;
+    for (name, side, mac) in [("eth1", "container", mac_of(&inside)?), ("hv5", "host", mac_of(&outside)?)] {
+        let step = json!({
+            "do": "create-veth", "side": side, "near": name, "near-mac": mac, "far": "hv7", "far-side": "host"
+        });
+        for fault in ["stall-before:1", "kill-before:1"] {
+            let call = stage.call("ADD", json!([step])).variable("WEIR_FAULT", fault);
+            let call = call.variable("WEIR_TIMEOUT", "0.5");
+            stage.call_fails(&call, &Expected::failure(105, &[name, "File exists"]))?;
+            stage.answer(&stage.call("DEL", json!([])))?.silence()?;
+            stage.unchanged()?;
+        }
+    }
+    Ok(())
+}
+
+fn hidden_pair() -> anyhow::Result<()> {
+    let stage = Stage::new(RULE)?;
+    let attack = json!([
+        { "do": "create-veth", "near": "hv1", "far": "hv2", "far-side": "host" },
+        { "do": "create-veth", "side": "container", "near": "c1", "far": "c2" },
+        { "do": "remove", "link": "c1" },
+        { "do": "panic" },
+    ]);
+    stage.fails(attack, &Expected::failure(101, &["trapped"])).map(drop)
 }
 
 fn bridges() -> anyhow::Result<()> {

@@ -10,7 +10,7 @@ use wasmtime::component::Resource;
 
 use super::request::{AttachmentHandle, NetworkHandle};
 use super::values;
-use crate::call::{Certainty, Served, Stop};
+use crate::call::{Certainty, Fate, Served, Stop};
 use crate::delegate::Delegate;
 use crate::failure::{Failure, code};
 use crate::journal::Inverse;
@@ -98,6 +98,15 @@ impl Session {
             return Ok(Err(values::cni_error(Failure::new(code::DENIED, reason))));
         }
         let call = &self.call;
+        // The others change nothing.
+        let fate = match command {
+            Command::Add => Some(Fate::Journaled),
+            Command::Del => Some(Fate::Passing),
+            _ => None,
+        };
+        if let Some(fate) = fate {
+            call.permit_change(&self.guest, "delegate", &object, fate)?;
+        }
         let request = &call.request;
         let delegate = Delegate {
             plugin: kind,

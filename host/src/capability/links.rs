@@ -296,10 +296,12 @@ impl links::HostLink for Session {
         };
         let removed = self.change_own(&link, "remove", "", |netns, index| netns.remove_link(index))?;
         if removed.is_ok() {
+            // With one end of a pair the other is gone.
+            let gone = if side == Side::Container && is_pair { self.absent_host_ends() } else { Vec::new() };
             self.call.settle(|inverse| match inverse {
-                // Deleting one end of the pair has deleted the other.
-                Inverse::DeleteLink { kind, .. } if kind == "veth" && side == Side::Container => is_pair,
-                Inverse::DeleteLink { side: there, name: other, .. } => *there == side && *other == name,
+                Inverse::DeleteLink { side: there, name: other, .. } => {
+                    (*there == side && *other == name) || (*there == Side::Host && gone.contains(other))
+                }
                 _ => false,
             });
         }

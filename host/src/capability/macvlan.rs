@@ -69,6 +69,9 @@ impl Session {
                 links::MacvlanMode::Passthru => MacvlanMode::Passthru,
             },
         };
+        if let Err(error) = there.refuse_existing(&macvlan.name) {
+            return Ok(Err(net_error(error)));
+        }
         let inverse = Inverse::DeleteLink {
             side,
             name: macvlan.name.clone(),

@@ -103,6 +103,9 @@ impl links::HostNetns for Session {
         };
         let object = format!("{} and {} in {}", near.name, far.name, there.label());
         let (near, far) = (veth_end(near)?, veth_end(far)?);
+        if let Err(error) = here.refuse_existing(&near.name) {
+            return Ok(Err(net_error(error)));
+        }
         // The address tells the way back which link of that name is meant.
         let inverse = Inverse::DeleteLink {
             side,

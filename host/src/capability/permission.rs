@@ -215,6 +215,18 @@ impl Session {
         });
         !made.is_empty()
     }
+
+    /// The names of this attachment's veth ends on the node that are not there
+    /// any more.
+    pub(super) fn absent_host_ends(&self) -> Vec<String> {
+        let made = self.call.recorded(|inverse| match inverse {
+            Inverse::DeleteLink { side: Side::Host, name, kind, .. } if kind == "veth" => Some(name.clone()),
+            _ => None,
+        });
+        // What is not known stays in the journal.
+        let Ok(host) = self.call.node.host() else { return Vec::new() };
+        made.into_iter().filter(|name| host.has_link(name).is_ok_and(|there| !there)).collect()
+    }
 }
 
 /// A link of the node as the policy names it, by what the kernel says of it.

@@ -68,6 +68,41 @@ impl Netns {
         })
     }
 
+    /// Whether a link has a name at this moment.
+    pub(crate) fn has_link(&self, name: &str) -> Result<bool, NetlinkError> {
+        if self.imagined.is_some() {
+            return match self.link_by_name(name) {
+                Ok(_) => Ok(true),
+                Err(error) if error.is_absent() => Ok(false),
+                Err(error) => Err(error),
+            };
+        }
+        match self.connection.link_index(name) {
+            Ok(_) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(nix::libc::ENODEV) => Ok(false),
+            Err(error) => {
+                let attempt = format!("look for a link {name} in {}", self.label);
+                Err(NetlinkError::Socket { attempt, reason: error.to_string() })
+            }
+        }
+    }
+
+    /// Refuses a name that a link has already.
+    ///
+    /// The way back of a new link finds it by its name. So nothing may have
+    /// that name when the journal is written: the request itself, in which the
+    /// kernel looks, may never be sent.
+    pub(crate) fn refuse_existing(&self, name: &str) -> Result<(), NetlinkError> {
+        if !self.has_link(name)? {
+            return Ok(());
+        }
+        Err(NetlinkError::Kernel {
+            attempt: format!("create link {name} in {}", self.label),
+            errno: nix::libc::EEXIST,
+            reason: nix::Error::EEXIST.desc().to_owned(),
+        })
+    }
+
     /// Asks for the state of a link.
     pub(crate) fn link_by_index(&self, index: u32) -> Result<LinkState, NetlinkError> {
         let mut message = LinkMessage::default();

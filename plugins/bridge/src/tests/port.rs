@@ -33,16 +33,16 @@ fn ports_and_bridges_get_their_flags() {
 }
 
 #[test]
-fn a_port_joins_its_vlans_and_leaves_the_default_one() {
+fn a_port_joins_its_vlans_and_stays_in_the_default_one_if_it_is_to() {
     let vlan = |vlan, access| VlanRange { first: vlan, last: vlan, pvid: access, untagged: access };
-    let trunk = r#""vlan": 100, "vlanTrunk": [{"minID": 200, "maxID": 201}, {"id": 300}]"#;
+    let trunk = r#""vlan": 100, "vlanTrunk": [{"minID": 200, "maxID": 201}, {"id": 300}], "preserveDefaultVlan": false"#;
     let node = Node::new();
     Bridge::add(&layer2(trunk)).unwrap();
     assert!(node.link(Side::Host, "br0").unwrap().vlan_filtering);
     let vlans = node.vlans(Side::Host, &ports(&node)[0].name);
     assert_eq!(vlans, [vlan(100, true), vlan(200, false), vlan(201, false), vlan(300, false)]);
     let node = Node::new().with_link(Side::Host, "br0", "bridge");
-    Bridge::add(&layer2(r#""vlan": 100, "preserveDefaultVlan": true"#)).unwrap();
+    Bridge::add(&layer2(r#""vlan": 100"#)).unwrap();
     assert!(node.link(Side::Host, "br0").unwrap().vlan_filtering, "a bridge that was there filters too");
     let default = VlanRange { pvid: false, untagged: true, ..vlan(1, false) };
     assert_eq!(node.vlans(Side::Host, &ports(&node)[0].name), [default, vlan(100, true)]);

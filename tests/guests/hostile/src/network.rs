@@ -229,7 +229,8 @@ fn side(step: Step<'_>) -> Result<Netns, CniError> {
 }
 
 fn end(step: Step<'_>, key: &str) -> VethEnd {
-    VethEnd { name: step.text(key).to_owned(), mac: None, up: true }
+    let mac = mac::parse(step.text(&format!("{key}-mac"))).ok();
+    VethEnd { name: step.text(key).to_owned(), mac, up: true }
 }
 
 fn family(step: Step<'_>) -> IpFamily {
