@@ -8,6 +8,7 @@ mod confinement;
 mod containerd;
 mod crowd;
 mod delegation;
+mod dhcp;
 mod garbage;
 mod install;
 mod isolation;
@@ -26,6 +27,7 @@ mod removal;
 mod rollback;
 mod scene;
 mod script;
+mod settings;
 mod shared;
 mod status;
 mod storm;
@@ -46,9 +48,11 @@ pub(crate) fn tests() -> Vec<Test> {
         crowd::tests(),
         mixed_fleet::tests(),
         delegation::tests(),
+        dhcp::tests(),
         isolation::tests(),
         garbage::tests(),
         status::tests(),
+        settings::tests(),
         trial::tests(),
         install::tests(),
         listing::tests(),

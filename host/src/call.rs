@@ -2,9 +2,11 @@
 //! call share.
 
 mod certainty;
+mod data_dir;
 #[cfg(debug_assertions)]
 mod disturbance;
 mod record;
+mod tenant;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
@@ -17,7 +19,7 @@ use crate::audit::Audit;
 use crate::catalog::{self, Plugin};
 use crate::failure::{Failure, code};
 use crate::guest::Guest;
-use crate::journal::{Inverse, Journal, Key, census};
+use crate::journal::{Inverse, Journal, Key};
 use crate::node::Node;
 use crate::policy::Policy;
 use crate::printable::printable;
@@ -168,22 +170,6 @@ impl Call {
             None => None,
         };
         Ok(self.ipam.get_or_init(|| found).as_ref())
-    }
-
-    /// Counts the leases of the container's tenant. No other call counts them
-    /// until this one is over.
-    pub(crate) fn leases_of_tenant(&self) -> Result<u32, Failure> {
-        let directory = self.node.paths().attachments();
-        let mut census = self.census.borrow_mut();
-        if census.is_none() {
-            *census = Some(census::begin(&directory, self.lock_wait())?);
-        }
-        census::leases(&directory, &self.key.network, self.tenant())
-    }
-
-    /// For whom the container runs, if the runtime says so.
-    pub(crate) fn tenant(&self) -> Option<&str> {
-        self.request.environment.tenant()
     }
 
     /// Counts a sandbox that has ended.
@@ -379,6 +365,11 @@ impl Call {
         let directory = self.node.paths().attachments();
         let journal = Journal::open(&directory, &self.key.name(), self.lock_wait())?;
         Ok(journal.map(|journal| picked(&journal, pick)))
+    }
+
+    /// Whether there is a journal of the attachment: weir made it.
+    pub(crate) fn is_journaled(&self) -> Result<bool, Failure> {
+        Ok(self.journaled(|_| None::<()>)?.is_some())
     }
 
     /// The same, but of the journal that is open for this call: nothing

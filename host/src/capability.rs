@@ -15,6 +15,7 @@ pub(crate) mod links;
 mod macvlan;
 mod masquerade;
 pub(crate) mod namespaces;
+mod native;
 mod neighbors;
 mod permission;
 mod publish;

@@ -94,26 +94,9 @@ impl Delegate<'_> {
         self.find().is_ok()
     }
 
-    /// Finds the program: a regular file, symbolic links followed, and not
-    /// weir itself under a type that it does not know.
+    /// Finds the program.
     pub(crate) fn find(&self) -> Result<PathBuf, Failure> {
-        let found = self.path.iter().map(|directory| directory.join(self.plugin)).find(|path| path.is_file());
-        let own = std::fs::canonicalize("/proc/self/exe").ok();
-        match found {
-            Some(path) if own.is_some() && std::fs::canonicalize(&path).ok() == own => {
-                Err(Failure::config(format!(
-                    "IPAM plugin {:?}: {} is weir, which has no component of that type",
-                    self.plugin,
-                    path.display()
-                )))
-            }
-            Some(path) => Ok(path),
-            None => Err(Failure::config(format!(
-                "key \"ipam.type\": no component and no program {:?} in CNI_PATH {:?}",
-                self.plugin, self.path
-            ))
-            .details("install the plugin, or correct the network configuration")),
-        }
+        find(self.plugin, self.path)
     }
 
     #[expect(clippy::disallowed_methods, reason = "the one place that executes a program")]
@@ -170,6 +153,26 @@ impl Delegate<'_> {
                 Err(LATE.to_owned())
             }
         }
+    }
+}
+
+/// Finds the program of a type: a regular file, symbolic links followed, and
+/// not weir itself under a type that it does not know.
+pub(crate) fn find(plugin: &str, path: &[PathBuf]) -> Result<PathBuf, Failure> {
+    let found = path.iter().map(|directory| directory.join(plugin)).find(|path| path.is_file());
+    let own = std::fs::canonicalize("/proc/self/exe").ok();
+    match found {
+        Some(path) if own.is_some() && std::fs::canonicalize(&path).ok() == own => {
+            Err(Failure::config(format!(
+                "IPAM plugin {plugin:?}: {} is weir, which has no component of that type",
+                path.display()
+            )))
+        }
+        Some(path) => Ok(path),
+        None => Err(Failure::config(format!(
+            "key \"ipam.type\": no component and no program {plugin:?} in CNI_PATH {path:?}"
+        ))
+        .details("install the plugin, or correct the network configuration")),
     }
 }
 

@@ -302,12 +302,17 @@ fn del(call: &Rc<Call>, selected: Selected) -> Result<(), Failure> {
         _ => None,
     };
     *call.journal.borrow_mut() = journal;
+    let is_selected = selected.is_ok();
     let ran = run(call, selected);
     let Some(mut journal) = call.journal.borrow_mut().take() else {
         return match ran {
-            // Nothing of it is left that the component could take away.
+            // Nothing of it is left that the component could take away; or a rule is
+            // against that, as it was against ADD. A container that a runtime may
+            // not connect must not be one that it cannot get rid of.
             Err(failure)
-                if call.request.config.kind.is_some() && !is_served(call.node.paths(), &call.key.plugin) =>
+                if (is_selected && failure.code == code::DENIED)
+                    || (call.request.config.kind.is_some()
+                        && !is_served(call.node.paths(), &call.key.plugin)) =>
             {
                 eprintln!(
                     "weir: {}; nothing is known of this attachment, so there is nothing to undo",

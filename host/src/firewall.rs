@@ -16,6 +16,7 @@ mod error;
 mod guard;
 mod imagined;
 mod masquerade;
+mod native;
 mod network;
 mod publication;
 mod publish;
@@ -32,6 +33,7 @@ use channel::Channel;
 use error::Cause;
 pub(crate) use error::FirewallError;
 pub(crate) use imagined::Imagined;
+pub(crate) use native::NativeRules;
 pub(crate) use publication::Publication;
 pub(crate) use publish::{Taken, Wanted, summary};
 

@@ -12,6 +12,7 @@ mod directory;
 mod index;
 mod pool;
 mod range;
+mod real_path;
 mod record;
 mod slot;
 
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 pub(crate) use pool::Pool;
 pub(crate) use range::AddressRange;
+pub(crate) use real_path::open_real;
 
 /// The attachment to which an address is leased.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -44,6 +46,9 @@ pub(crate) struct Location {
     pub(crate) network: String,
     /// The directory of the indexes of all pools.
     pub(crate) index_dir: PathBuf,
+    /// Whether no link may be on the way: others than the operator may have
+    /// put one there since it was looked at.
+    pub(crate) is_real: bool,
 }
 
 impl Location {

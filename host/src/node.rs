@@ -70,7 +70,8 @@ impl Node {
             Some(imagination) => imagination.leases(data_dir, network)?,
             None => data_dir.to_owned(),
         };
-        Ok(Location { data_dir, network: network.to_owned(), index_dir: self.paths.lease_indexes() })
+        let index_dir = self.paths.lease_indexes();
+        Ok(Location { data_dir, network: network.to_owned(), index_dir, is_real: false })
     }
 
     /// Where a plugin keeps its values in a network.

@@ -10,14 +10,19 @@ pub(crate) const LIMIT: usize = 1 << 10;
 const CUT: char = '…';
 
 /// Replaces what is not meant to be seen but to do something (control and
-/// format characters, line separators), and cuts what is too long.
+/// format characters, line separators), and cuts what is too long. All of it is
+/// one line.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     if text.len() <= LIMIT && text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
         return Cow::Borrowed(text);
     }
     let mut shown = String::with_capacity(text.len().min(LIMIT) + CUT.len_utf8());
     for character in text.chars() {
-        let character = if is_harmless(character) { character } else { char::REPLACEMENT_CHARACTER };
+        let character = match character {
+            '\n' => ' ',
+            character if is_harmless(character) => character,
+            _ => char::REPLACEMENT_CHARACTER,
+        };
         if shown.len() + character.len_utf8() > LIMIT {
             shown.push(CUT);
             break;
@@ -61,7 +66,7 @@ mod tests {
     #[test]
     fn what_could_make_a_terminal_do_things_is_replaced() {
         for (text, shown) in [
-            ("a\u{1b}[2Jb\nc", "a\u{fffd}[2Jb\u{fffd}c"),
+            ("a\u{1b}[2Jb\nc", "a\u{fffd}[2Jb c"),
             ("\u{9b}31m\u{7f}\r\0", "\u{fffd}31m\u{fffd}\u{fffd}\u{fffd}"),
             ("user\u{202e}txt.exe\u{2066}", "user\u{fffd}txt.exe\u{fffd}"),
             ("zero\u{200b}width\u{feff} line\u{2028}", "zero\u{fffd}width\u{fffd} line\u{fffd}"),

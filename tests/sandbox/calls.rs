@@ -246,6 +246,9 @@ fn delegates() -> anyhow::Result<()> {
     config["ipam"]["type"] = "native".into();
     let expected = Expected::denied("delegate", &["native ADD during CHECK", "it changes nothing"]);
     stage.call_fails(&stage.call_with("CHECK", &config), &expected)?;
+    config["attack"]["STATUS"] = json!([{ "do": "have-ipam-collect" }]);
+    let expected = Expected::denied("delegate", &["native GC during STATUS", "it changes nothing"]);
+    stage.call_fails(&stage.call_with("STATUS", &config), &expected)?;
     ensure!(!mark.exists(), "the program was executed");
     Ok(())
 }

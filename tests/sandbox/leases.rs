@@ -2,13 +2,15 @@
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{anyhow, ensure};
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::stage::{Expected, RULE, Stage};
 use crate::Test;
@@ -19,6 +21,9 @@ pub(super) fn tests() -> Vec<Test> {
         Test::new("sandbox: leases in places that the configuration does not name are out of reach", places),
         Test::new("sandbox: addresses outside of the policy's are not leased", outside),
         Test::new("sandbox: an address that another attachment holds is not leased, nor released", theft),
+        Test::new("sandbox: leases are kept in no directory that the policy does not name", directories),
+        Test::new("sandbox: who has leased an address and goes on keeps nobody from leasing", census),
+        Test::new("sandbox: taking leases back does not wait for each of them", patience),
         Test::new("sandbox: ranges without end or number cost no time", ranges),
         Test::new(
             "sandbox: a lease lock that others hold does not hold up a call for longer than its time",
@@ -45,6 +50,7 @@ fn places() -> anyhow::Result<()> {
         stage.fails(json!([{ "do": "open", "data-dir": path }]), &expected)?;
     }
     // In the place of another network there is still no way to its leases.
+    stage.write_policy(&RULE.replace("leases = 8", "data-dirs = \"/var/lib/cni/*\"\nleases = 8"))?;
     let mut config = stage.config();
     config["ipam"]["dataDir"] = "/var/lib/cni/networks/calm".into();
     config["attack"]["ADD"] = json!([
@@ -118,6 +124,135 @@ fn ranges() -> anyhow::Result<()> {
     stage.fails(steps, &Expected::failure(101, &[])).map(drop)
 }
 
+/// Directories that the configuration names, to which its author has no other
+/// way.
+fn directories() -> anyhow::Result<()> {
+    let stage = Stage::new(RULE)?;
+    let inside = |name: &str| stage.lab.path(name).display().to_string();
+    fs::create_dir(stage.lab.path("open"))?;
+    symlink(stage.lab.path("policy"), stage.lab.path("open/policy"))?;
+    symlink(stage.lab.path("weir"), stage.lab.path("open/weir"))?;
+    let call = |path: &str, network: &str| {
+        let mut config = stage.config();
+        config["name"] = network.into();
+        config["ipam"]["dataDir"] = path.into();
+        config["attack"]["ADD"] = json!([
+            { "do": "open", "data-dir": path }, { "do": "reserve", "address": "10.66.0.5" }, { "do": "panic" }
+        ]);
+        stage.call_with("ADD", &config)
+    };
+    let nothing_new = |path: &str| -> anyhow::Result<()> {
+        ensure!(!Path::new(path).exists() && !stage.lab.path("new").exists(), "{path} was made");
+        Ok(())
+    };
+    // Without a key that names them there is the default, by whatever name.
+    let default = call("/var/lib/../lib/cni//networks/.", "hostile");
+    stage.call_fails(&default, &Expected::failure(101, &["trapped"]))?;
+    for name in ["open", "new/leases", "open/../new"] {
+        let expected = Expected::denied("open", &["keep leases in", "data-dirs"]);
+        stage.call_fails(&call(&inside(name), "hostile"), &expected)?;
+        nothing_new(&inside("open/hostile"))?;
+    }
+    let named = json!([inside("open"), inside("open/*")]);
+    let key = format!("data-dirs = {named}\nleases = 8");
+    let rule = RULE.replace("network = \"hostile\"\n", "").replace("leases = 8", &key);
+    stage.write_policy(&rule)?;
+    stage.call_fails(&call(&inside("open/more"), "hostile"), &Expected::failure(101, &["trapped"]))?;
+    ensure!(stage.lab.path("open/more/hostile").exists(), "the rule lets nothing be made");
+    stage.call_fails(&call(&inside("open/more"), "hostile"), &Expected::failure(101, &["trapped"]))?;
+    stage.write_policy(&format!("{rule}[[deny]]\ndata-dirs = \"{}\"\n", inside("open/more")))?;
+    for (name, network) in [("open/more/", "hostile"), ("open", "more")] {
+        let expected = Expected::denied("open", &["keep leases in", "narrow"]);
+        stage.call_fails(&call(&inside(name), network), &expected)?;
+    }
+    stage.write_policy(&rule)?;
+    let expected = Expected::denied("open", &["keep leases in", "data-dirs"]);
+    stage.call_fails(&call(&inside("open/../new"), "hostile"), &expected)?;
+    let expected = Expected::denied("open", &["leave out the \"..\""]);
+    stage.call_fails(&call(&inside("open/absent/../../new"), "hostile"), &expected)?;
+    nothing_new(&inside("open/absent"))?;
+    // Not even a rule opens what weir itself keeps.
+    stage.write_policy(&rule.replace(&named.to_string(), "\"*\""))?;
+    let above = stage.lab.path("").file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+    for (name, network) in [
+        ("..", above.as_str()),
+        ("policy", "x.toml"),
+        ("policy/policy.d/x.toml", "hostile"),
+        ("open/policy/policy.d", "x.toml"),
+        ("weir/attachments", "hostile"),
+        ("open/weir", "attachments"),
+        ("", "weir"),
+        ("", "audit.jsonl.1"),
+        ("audit.jsonl.1/leases", "hostile"),
+    ] {
+        let path = inside(name);
+        let expected = Expected::denied("open", &[&format!("open leases in {path}: ")]);
+        stage.call_fails(&call(&path, network), &expected)?;
+        nothing_new(&inside("policy/x.toml"))?;
+        nothing_new(&inside("policy/policy.d"))?;
+        nothing_new(&inside("audit.jsonl.1"))?;
+    }
+    Ok(())
+}
+
+/// A call that leases an address, and then does nothing until its time is up,
+/// must not hold up others that are bounded by a number of leases.
+fn census() -> anyhow::Result<()> {
+    let mut stage = Stage::new(RULE)?;
+    let reserve = |address: &str| json!({ "do": "reserve", "address": address });
+    stage.budget = 2.5;
+    let slow = stage.call("ADD", json!([reserve("10.66.0.5"), { "do": "spin" }]));
+    let mut config = stage.config();
+    config["attack"]["ADD"] = json!([reserve("10.66.0.6")]);
+    let other = stage.call_of("hostile", "ADD", 1, "eth5").config(&config);
+    let pool = stage.lab.leases("hostile");
+    thread::scope(|scope| {
+        let slow = scope.spawn(|| stage.answer(&slow));
+        wait_for(|| pool.join("10.66.0.5").exists())?;
+        stage.answer(&other)?.success()?;
+        ensure!(!slow.is_finished(), "the other call came too late to be held up");
+        let error = slow.join().map_err(|_| anyhow!("the call's thread panicked"))??.failure()?;
+        ensure!(error.code == 102, "the code is {}: {}", error.code, error.text);
+        Ok(())
+    })?;
+    stage.answer(&stage.call_of("hostile", "DEL", 1, "eth5").config(&config))?.silence()?;
+    stage.unchanged()
+}
+
+/// Many leases are taken back while somebody else has their lock.
+fn patience() -> anyhow::Result<()> {
+    let mut stage = Stage::new(RULE)?;
+    stage.budget = 1.0;
+    let steps: Vec<Value> = (1..=6)
+        .map(|last| json!({ "do": "reserve", "address": format!("10.66.0.{last}") }))
+        .chain([json!({ "do": "spin" })])
+        .collect();
+    let call = stage.call("ADD", steps.into());
+    let pool = stage.lab.leases("hostile");
+    thread::scope(|scope| {
+        let answer = scope.spawn(|| stage.answer(&call));
+        wait_for(|| pool.join("10.66.0.6").exists())?;
+        // The plugin has it until it ends.
+        let held = Flock::lock(File::open(pool.join("lock"))?, FlockArg::LockExclusive);
+        let held = held.map_err(|(_, errno)| errno)?;
+        let error = answer.join().map_err(|_| anyhow!("the call's thread panicked"))??.failure()?;
+        ensure!(error.text.contains("not everything could be undone"), "{}", error.text);
+        drop(held);
+        Ok(())
+    })?;
+    stage.answer(&stage.call("DEL", json!([])))?.silence()?;
+    stage.unchanged()
+}
+
+fn wait_for(is_so: impl Fn() -> bool) -> anyhow::Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !is_so() {
+        ensure!(Instant::now() < deadline, "it did not happen");
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
 /// Holds a file's lock, as another process would.
 fn hold(path: &std::path::Path) -> anyhow::Result<Flock<File>> {
     let file = File::options().create(true).truncate(false).write(true).open(path)?;
@@ -161,6 +296,7 @@ fn journal() -> anyhow::Result<()> {
 
 fn files() -> anyhow::Result<()> {
     let stage = Stage::new(RULE)?;
+    fs::set_permissions(stage.lab.path(""), Permissions::from_mode(0o755))?;
     let path = |name: &str| stage.lab.path(name).display().to_string();
     let make = |name: &str, mode: u32| -> anyhow::Result<String> {
         fs::write(stage.lab.path(name), "root:secret")?;
@@ -177,7 +313,21 @@ fn files() -> anyhow::Result<()> {
     };
     let open = make("open.conf", 0o644)?;
     stage.call_fails(&read(&open, true), &Expected::failure(7, &["the file says root:secret"]))?;
+    fs::write(stage.lab.path("latin.conf"), b"root:s\xe9cret")?;
+    let latin = Expected::failure(7, &["the file says root:s\u{fffd}cret"]);
+    stage.call_fails(&read(&path("latin.conf"), true), &latin)?;
     stage.call_fails(&read(&open, false), &Expected::denied("read", &[&open, "resolvConf"]))?;
+    for mode in [0o700, 0o710, 0o754] {
+        let directory = stage.lab.path(&format!("directory-{mode:o}"));
+        fs::create_dir_all(directory.join("inner"))?;
+        fs::write(directory.join("inner/open.conf"), "root:secret")?;
+        symlink(directory.join("inner"), stage.lab.path(&format!("way-{mode:o}")))?;
+        fs::set_permissions(&directory, Permissions::from_mode(mode))?;
+        for name in [format!("directory-{mode:o}/inner/open.conf"), format!("way-{mode:o}/open.conf")] {
+            let expected = Expected::denied("read", &[&path(&name), "not everybody"]);
+            stage.call_fails(&read(&path(&name), true), &expected)?;
+        }
+    }
     for mode in [0o600, 0o640] {
         let secret = make("secret", mode)?;
         stage.call_fails(&read(&secret, true), &Expected::denied("read", &[&secret, "not everybody"]))?;
@@ -190,6 +340,10 @@ fn files() -> anyhow::Result<()> {
         let Reply::Failure(error) = stage.answer(&call)? else { anyhow::bail!("{special} was read") };
         ensure!([5, 100].contains(&error.code), "the code is {}: {}", error.code, error.text);
     }
+    // What another process sees, which may have other directories above it.
+    let through = format!("/proc/{}/root{open}", std::process::id());
+    let Reply::Failure(error) = stage.answer(&read(&through, true))? else { anyhow::bail!("it was read") };
+    ensure!([5, 100].contains(&error.code), "the code is {}: {}", error.code, error.text);
     for relative in ["open.conf", "../../etc/shadow", "etc/passwd"] {
         stage.call_fails(&read(relative, true), &Expected::denied("read", &["not an absolute path"]))?;
     }

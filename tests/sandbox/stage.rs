@@ -208,10 +208,18 @@ impl Stage {
         self.call_fails(&self.call("ADD", attack), expected).context(what)
     }
 
-    /// A call that has to fail, and leave nothing.
+    /// A call that has to fail, and leave nothing. DEL of an attachment of which
+    /// nothing is known says what it may not do on standard error alone: the
+    /// container has to go.
     pub(super) fn call_fails(&self, call: &Call, expected: &Expected) -> anyhow::Result<CniError> {
         let seen = self.records()?.len();
-        let error = self.answer(call)?.failure()?;
+        let (reply, notes) = self.answer_with_notes(call)?;
+        let error = match reply {
+            Reply::Success(None) if expected.code == 100 && notes.contains("there is nothing to undo") => {
+                CniError { code: 100, text: notes }
+            }
+            reply => reply.failure()?,
+        };
         ensure!(
             error.code == expected.code,
             "the code is {}, not {}: {}",
@@ -241,6 +249,11 @@ impl Stage {
     /// Makes a call, which has to keep its time and to say nothing that a
     /// terminal would obey.
     pub(super) fn answer(&self, call: &Call) -> anyhow::Result<Reply> {
+        self.answer_with_notes(call).map(|(reply, _)| reply)
+    }
+
+    /// The same, with what it wrote to standard error.
+    fn answer_with_notes(&self, call: &Call) -> anyhow::Result<(Reply, String)> {
         let started = Instant::now();
         let output = self.lab.node.enter(|| call.program().run())?;
         let took = started.elapsed();
@@ -251,7 +264,7 @@ impl Stage {
             ensure!(bad.is_none(), "{bad:?} is in {}", text.escape_debug());
         }
         ensure!(!output.stderr.contains("thread '"), "the host panicked: {}", output.stderr);
-        Reply::read(&output)
+        Ok((Reply::read(&output)?, output.stderr))
     }
 
     fn log(&self) -> String {

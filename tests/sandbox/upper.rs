@@ -265,6 +265,11 @@ fn tunnels() -> anyhow::Result<()> {
     stage.fails(json!([on(json!({ "name": "eth0" }))]), &denied(&["eth0", "links"]))?;
     stage.fails(json!([on(json!({ "name": "hv%d" }))]), &Expected::failure(7, &["no name"]))?;
     stage.fails(json!([on(json!({ "bridge": "br-calm" }))]), &Expected::denied("link", &["br-calm"]))?;
+    // It would learn any neighbor.
+    for (more, word) in [(json!({}), "0.0.0.0/0"), (json!({ "local": "fd00::1" }), "::/0")] {
+        let learning = with(more, json!({ "learning": true }));
+        stage.fails(json!([on(learning)]), &denied(&[word, "neighbors"]))?;
+    }
     for (more, word) in [
         (json!({ "vni": 1 << 24 }), "24 bits"),
         (json!({ "port": 53 }), "belongs to the node"),

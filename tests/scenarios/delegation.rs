@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::network::{BRIDGE, RICH, native};
 use super::scene::{Allowed, Scene, addresses};
@@ -24,6 +24,7 @@ pub(super) fn tests() -> Vec<Test> {
     vec![
         Test::new("delegation: an IPAM plugin gets the environment and the configuration", contract),
         Test::new("delegation: every command reaches the IPAM plugin", commands),
+        Test::new("delegation: an IPAM plugin finds the interface, also when it is to release", interface),
         Test::new("delegation: an IPAM plugin that fails gets a DEL, and its error is passed on", failing),
         Test::new("delegation: an ADD that fails later takes back what the IPAM plugin did", fails_later),
         Test::new("delegation: an IPAM plugin that hangs is killed at the deadline", hanging),
@@ -42,6 +43,11 @@ pub(super) fn tests() -> Vec<Test> {
         Test::new("delegation: a missing IPAM plugin is named, with the places it was looked for", missing),
         Test::new("delegation: a native static plugin hands out what the configuration says", native_static),
         Test::new("delegation: DEL goes on when the native IPAM plugin is gone", vanished),
+        Test::new("delegation: an IPAM plugin that a network gave up keeps no container", given_up),
+        Test::new(
+            "delegation: an IPAM plugin is not given up for another plugin's configuration",
+            not_given_up,
+        ),
     ]
 }
 
@@ -120,6 +126,20 @@ fn commands() -> anyhow::Result<()> {
     Ok(())
 }
 
+fn interface() -> anyhow::Result<()> {
+    let body = format!(
+        "nsenter --net=\"$CNI_NETNS\" ip -oneline link show \"$CNI_IFNAME\" >\"$log/link.$CNI_COMMAND\" 2>&1\n{ANSWER}"
+    );
+    let (scene, script) = scene_with(&RICH, "scripted", &body)?;
+    scene.add(0)?;
+    scene.del(0)?;
+    for command in ["ADD", "DEL"] {
+        let link = script.read(&format!("link.{command}"))?;
+        ensure!(link.contains(" eth0@"), "during {command} there is {link}");
+    }
+    Ok(())
+}
+
 fn failing() -> anyhow::Result<()> {
     let body = r#"[ "$CNI_COMMAND" = DEL ] && exit 0
         echo '{"cniVersion":"1.1.0","code":111,"msg":"no more leases","details":"ask for more"}'; exit 1"#;
@@ -132,14 +152,11 @@ fn failing() -> anyhow::Result<()> {
 }
 
 fn fails_later() -> anyhow::Result<()> {
-    let (scene, script) = scene_with(&RICH, "scripted", ANSWER)?;
-    // The link is made after the addresses were handed out.
-    scene
-        .lab
-        .in_container(0, "ip link add eth0 type dummy")
-        .or_else(|_| scene.lab.in_container(0, "ip link add eth0 type bridge"))?;
+    // The gateway is nowhere.
+    let body = ANSWER.replace(r#""dst":"192.0.2.0/24""#, r#""dst":"192.0.2.0/24","gw":"203.0.113.1""#);
+    let (scene, script) = scene_with(&RICH, "scripted", &body)?;
     let error = refused(&scene)?;
-    mentions(&error, &["eth0"])?;
+    mentions(&error, &["203.0.113.1"])?;
     ensure!(script.calls() == ["ADD", "DEL"], "it was called with {:?}", script.calls());
     let environment = script.environment("DEL")?;
     for variable in ["CNI_CONTAINERID=c1", "CNI_IFNAME=eth0", "CNI_COMMAND=DEL"] {
@@ -257,4 +274,60 @@ fn vanished() -> anyhow::Result<()> {
     std::fs::rename(scene.lab.path("hidden"), &plugin)?;
     scene.del(0).context("once the plugin is back")?;
     scene.expect(&before, Allowed::Shared)
+}
+
+/// Another plugin of the list cleans up, whose configuration names no IPAM
+/// plugin.
+fn not_given_up() -> anyhow::Result<()> {
+    let (mut scene, _) = scene_with(&RICH, "scripted", ANSWER)?;
+    let before = scene.state()?;
+    scene.add(0)?;
+    let plugin = scene.lab.bin.join("scripted");
+    std::fs::rename(&plugin, scene.lab.path("hidden"))?;
+    scene.config["cni.dev/valid-attachments"] = json!([]);
+    let mut other = scene.config.clone();
+    other["type"] = "loopback".into();
+    other["ipam"] = Value::Null;
+    let gc = |kind: &str, config: &Value| scene.lab.run(&scene.lab.call(kind, "GC").config(config));
+    for (kind, config) in [("bridge", &scene.config), ("loopback", &other), ("bridge", &scene.config)] {
+        mentions(&gc(kind, config)?.failure()?, &["scripted"]).with_context(|| format!("GC of {kind}"))?;
+    }
+    std::fs::rename(scene.lab.path("hidden"), &plugin)?;
+    gc("loopback", &other)?.silence()?;
+    scene.expect(&before, Allowed::Shared)
+}
+
+/// The network has another IPAM plugin by now, and the old one is gone, fails
+/// or still works.
+fn given_up() -> anyhow::Result<()> {
+    let failing = r#"[ "$CNI_COMMAND" = ADD ] || { echo '{"code":99,"msg":"no server"}'; exit 1; }"#;
+    for (body, is_gone) in [(ANSWER, true), (ANSWER, false), (&format!("{failing}\n{ANSWER}") as &str, false)]
+    {
+        for command in ["DEL", "GC"] {
+            let (mut scene, script) = scene_with(&RICH, "scripted", body)?;
+            let before = scene.state()?;
+            scene.add(0)?;
+            scene.config["ipam"] = json!({"type": "host-local", "subnet": "10.1.0.0/24"});
+            if is_gone {
+                std::fs::remove_file(scene.lab.bin.join("scripted"))?;
+            }
+            scene.config["cni.dev/valid-attachments"] = json!([]);
+            let call = match command {
+                "GC" => scene.lab.call("bridge", "GC").config(&scene.config),
+                _ => scene.call("DEL", 0),
+            };
+            let output = scene.lab.node.enter(|| call.program().run())?;
+            ensure!(output.status.success(), "{command} says {}", output.stdout);
+            let works = body == ANSWER && !is_gone;
+            ensure!(
+                output.stderr.contains("scripted, which the network does not use any more") != works,
+                "{command} notes {:?}",
+                output.stderr
+            );
+            let asked = script.calls().iter().any(|call| call == "DEL");
+            ensure!(asked != is_gone, "it was called with {:?}", script.calls());
+            scene.expect(&before, Allowed::Shared)?;
+        }
+    }
+    Ok(())
 }

@@ -18,7 +18,8 @@ use crate::lab::{Namespace, is_installed, line, require};
 use cgroup::Cgroup;
 
 /// Directories that are the machine's own, and where they are in ours.
-const OWN: [(&str, &str); 4] = [("/etc", "etc"), ("/opt", "opt"), ("/var/lib", "state"), ("/run", "run")];
+const OWN: [(&str, &str); 5] =
+    [("/etc", "etc"), ("/opt", "opt"), ("/var/lib", "state"), ("/var/log", "log"), ("/run", "run")];
 
 /// How long a test may take, and a part of it.
 pub(super) const LIMIT: Duration = Duration::from_secs(240);
@@ -57,7 +58,7 @@ impl Machine {
     }
 
     /// Starts a machine, whose first process is a shell with a script. Before
-    /// that, `furnish` fills the directories `etc`, `opt`, `state` and `run`.
+    /// that, `furnish` fills the directories of [`OWN`].
     pub(super) fn start(
         script: &str,
         furnish: impl FnOnce(&Path) -> anyhow::Result<()>,

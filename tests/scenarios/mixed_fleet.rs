@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::{panic, thread};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
 
 use super::network::{BRIDGE, Network, RICH, native};
 use super::scene::{Allowed, Scene, addresses};
 use crate::Test;
-use crate::lab::{Call, Container, Handle};
+use crate::lab::{Call, Container, Handle, Plugins, require};
 
 /// The version that all native plugins speak.
 const VERSION: &str = "1.0.0";
@@ -27,6 +27,10 @@ pub(super) fn tests() -> Vec<Test> {
         Test::new("mixed fleet: the native bridge asks weir's host-local", native_bridge),
         Test::new("mixed fleet: weir detaches what native plugins attached", weir_detaches),
         Test::new("mixed fleet: native plugins detach what weir attached", native_detaches),
+        Test::new(
+            "mixed fleet: weir checks and takes away what native plugins put into the packet filter",
+            filtered,
+        ),
         Test::new("mixed fleet: an address that moved on keeps its masquerading", moved_address),
         Test::new("mixed fleet: weir's bridge and the native one share a bridge", one_bridge),
     ]
@@ -234,6 +238,47 @@ fn native_detaches() -> anyhow::Result<()> {
     scene.check(0, &result)?;
     scene.del(0)?;
     scene.expect(&before, Allowed::Shared)
+}
+
+/// A node on which weir took the place of native plugins while containers run.
+fn filtered() -> anyhow::Result<()> {
+    let mut backends = vec![None];
+    // Which newer ones have.
+    if Plugins::native()?.supports("bridge", "1.1.0")? {
+        backends.push(Some("nftables"));
+    }
+    for backend in backends {
+        let mut scene = scene(&RICH, 2)?;
+        if let Some(backend) = backend {
+            scene.config["ipMasqBackend"] = backend.into();
+        }
+        let rules = || -> anyhow::Result<Vec<String>> {
+            let text = scene.lab.on_node("nft list ruleset")?;
+            let is_one = |line: &&str| {
+                line.contains(" comment \"") || line.contains("CNI-") || line.contains("cni-br")
+            };
+            Ok(text.lines().filter(is_one).map(|line| line.trim().to_owned()).collect())
+        };
+        let before = scene.state()?;
+        let mut made = Vec::new();
+        for container in &scene.lab.containers {
+            let add = call(&scene, Side::Native, "bridge", "ADD", container)?;
+            made.push((scene.lab.run(&add)?.success()?, rules()?.len()));
+        }
+        let [(first, of_first), (second, of_both)] = made.as_slice() else { bail!("there are two") };
+        require(*of_first >= 6, "the native plugins filter packets where nf_tables does not see it")?;
+        for (number, result) in [first, second].into_iter().enumerate() {
+            scene.check(number, result)?;
+        }
+        scene.del(0)?;
+        ensure!(rules()?.len() == of_both - of_first, "DEL leaves {:?}", rules()?);
+        scene.check(1, second)?;
+        scene.del_without_netns(1)?;
+        ensure!(rules()?.is_empty(), "DEL leaves {:?}", rules()?);
+        scene.del(1)?;
+        scene.expect(&before, Allowed::Shared)?;
+    }
+    Ok(())
 }
 
 /// A native plugin detaches a container of weir's, whose masquerading stays.

@@ -50,8 +50,15 @@ impl Call {
 
     /// Takes back what a journal holds, and tells of it.
     pub(crate) fn roll_back(&self, journal: &mut Journal, node: &Node, only_new: bool) -> Undone {
+        // Taking it back may take long, and the runtime may lose patience.
+        self.audit.flush();
         let (key, mut last) = (journal.header.key.clone(), Instant::now());
-        journal::roll_back(journal, node, only_new, &mut |inverse, result| {
+        // Another plugin of the list, which may clean up for this one, knows
+        // nothing of its IPAM plugin.
+        let is_its_config = key.plugin == self.key.plugin;
+        let is_given_up =
+            |plugin: &str| is_its_config && self.request.config.ipam_kind.as_deref() != Some(plugin);
+        journal::roll_back(journal, node, &is_given_up, only_new, &mut |inverse, result| {
             let reason = result.as_ref().err().map(ToString::to_string);
             let record = Record {
                 plugin: &key.plugin,

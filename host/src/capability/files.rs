@@ -1,9 +1,15 @@
 //! `weir:store/files`: files that the network's configuration names.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs::{File, Metadata};
+use std::io::Read;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat2};
+use nix::libc::{S_IROTH, S_IXOTH};
+use nix::sys::stat::Mode;
 
 use crate::call::Served;
 use crate::session::Session;
@@ -23,16 +29,16 @@ impl files::Host for Session {
         if is_installed && !path.starts_with('/') {
             return self.refuse_file(&path, "it is not an absolute path");
         }
-        let (file, mode) = match open(&path) {
-            Ok(opened) => opened,
+        let file = match find(&path, is_installed) {
+            Ok(found) => found,
             Err(error) => return Ok(Err(error)),
         };
         // Whoever writes the configuration may be a tenant, who has no other
         // way to what the node keeps secret.
-        if is_installed && mode & nix::libc::S_IROTH == 0 {
+        if is_installed && !is_public(&file).unwrap_or(false) {
             return self.refuse_file(&path, "not everybody on the node may read it");
         }
-        Ok(read(&path, file))
+        Ok(read(&path, &file))
     }
 }
 
@@ -48,28 +54,58 @@ fn io(path: &str, reason: impl fmt::Display) -> FileError {
     FileError::Io(format!("read {path}: {reason}"))
 }
 
-/// Opens a regular file; the number is its mode.
-fn open(path: &str) -> Result<(File, u32), FileError> {
-    // Without O_NONBLOCK, opening a fifo would wait for its writer.
-    let file =
-        OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path).map_err(|error| {
-            match error.kind() {
-                ErrorKind::NotFound => FileError::NotFound(format!("read {path}: it does not exist")),
-                _ => io(path, error),
-            }
-        })?;
-    let metadata = file.metadata().map_err(|error| io(path, error))?;
-    if !metadata.is_file() {
+/// Finds a regular file, without opening it: that alone does something to some
+/// devices. With `in_sight` no link of the kernel's own is followed, as those
+/// of `/proc` that lead to what other processes see under the same names.
+fn find(path: &str, in_sight: bool) -> Result<File, FileError> {
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    let found = if in_sight {
+        let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
+        openat2(AT_FDCWD, path, how)
+    } else {
+        open(path, flags, Mode::empty())
+    };
+    let file = File::from(found.map_err(|errno| match errno {
+        Errno::ENOENT => FileError::NotFound(format!("read {path}: it does not exist")),
+        errno => io(path, errno.desc()),
+    })?);
+    if !file.metadata().map_err(|error| io(path, error))?.is_file() {
         return Err(io(path, "it is not a regular file"));
     }
-    Ok((file, metadata.mode()))
+    Ok(file)
 }
 
-fn read(path: &str, file: File) -> Result<String, FileError> {
-    let mut text = String::new();
-    file.take(SIZE_LIMIT + 1).read_to_string(&mut text).map_err(|error| io(path, error))?;
+/// Whether everybody may read a file: by its own mode, and by those of the
+/// directories that it is in.
+fn is_public(file: &File) -> std::io::Result<bool> {
+    // The path of what was found: the one that was asked for may have links in
+    // it, and others by now.
+    let path = std::fs::read_link(handle(file))?;
+    let may = |metadata: Metadata, right: u32| metadata.mode() & right != 0;
+    if !path.is_absolute() || !may(file.metadata()?, S_IROTH) {
+        return Ok(false);
+    }
+    for directory in path.ancestors().skip(1) {
+        if !may(std::fs::symlink_metadata(directory)?, S_IXOTH) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The link to what a descriptor stands for.
+fn handle(file: &File) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}
+
+/// Resolvers read a file line by line: bytes that are no text spoil nothing but
+/// the line that they are in.
+fn read(path: &str, file: &File) -> Result<String, FileError> {
+    let file = File::open(handle(file)).map_err(|error| io(path, error))?;
+    let mut text = Vec::new();
+    file.take(SIZE_LIMIT + 1).read_to_end(&mut text).map_err(|error| io(path, error))?;
     if text.len() as u64 > SIZE_LIMIT {
         return Err(io(path, format!("it is larger than {SIZE_LIMIT} bytes")));
     }
-    Ok(text)
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }

@@ -52,7 +52,7 @@ impl guards::Host for Session {
                 |inverse| matches!(inverse, Inverse::RemoveGuard { port: other, .. } if *other == port),
             );
         }
-        Ok(Ok(()))
+        self.remove_native("unguard", |firewall, key| firewall.native_guard(&key.container_id, &key.ifname))
     }
 
     fn present(&mut self, link: Resource<LinkHandle>, mac: MacAddress) -> Served<Result<bool, NetError>> {

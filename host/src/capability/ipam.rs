@@ -102,6 +102,7 @@ impl Session {
         let fate = match command {
             Command::Add => Some(Fate::Journaled),
             Command::Del => Some(Fate::Passing),
+            Command::Gc => Some(Fate::Garbage),
             _ => None,
         };
         if let Some(fate) = fate {

@@ -30,24 +30,17 @@ pub struct PoolHandle {
 impl leases::Host for Session {
     fn open(&mut self, data_dir: Option<String>) -> Served<Result<Resource<PoolHandle>, StoreError>> {
         self.call.check_time()?;
-        let paths = self.call.node.paths();
+        let is_named = data_dir.is_some();
         let data_dir = match data_dir {
-            None => paths.leases().to_owned(),
-            Some(path) if !path.starts_with('/') => {
-                return Ok(Err(StoreError::Invalid(format!(
-                    "key \"dataDir\": {path:?} is not an absolute path"
-                ))));
-            }
-            Some(path) if self.call.request.config.names("dataDir", &path) => PathBuf::from(path),
-            Some(path) => {
-                let reason = format!(
-                    "open leases in {path}: the network configuration does not name this directory as \"dataDir\""
-                );
-                self.call.refuse(&self.guest, "open", &path, &reason)?;
-                return Ok(Err(StoreError::Denied(reason)));
-            }
+            None => self.call.node.paths().leases().to_owned(),
+            Some(path) => match self.permit_data_dir(&path)? {
+                Ok(data_dir) => data_dir,
+                Err(refused) => return Ok(Err(refused)),
+            },
         };
-        let location = self.call.node.leases(&data_dir, &self.call.request.config.name).map_err(Stop)?;
+        let node = &self.call.node;
+        let mut location = node.leases(&data_dir, &self.call.request.config.name).map_err(Stop)?;
+        location.is_real = is_named && !node.is_imagined();
         let wait = self.call.lock_wait();
         // Only ADD makes directories.
         let opened = if self.call.is_add() {
@@ -82,11 +75,14 @@ impl leases::HostPool for Session {
         set: u32,
     ) -> Served<Result<(), StoreError>> {
         let address = wit::ip(address);
-        if let Err(denied) = self.permit_lease("reserve", &address.to_string(), &[IpNet::from(address)])? {
-            return Ok(Err(denied));
-        }
-        self.change_pool(&pool, "reserve", Fate::Journaled, |pool, owner, before| {
-            pool.reserve(owner, address, set, before).map(|()| ((), Some(address.to_string())))
+        self.take_census(|session| {
+            let net = IpNet::from(address);
+            if let Err(denied) = session.permit_lease("reserve", &address.to_string(), &[net])? {
+                return Ok(Err(denied));
+            }
+            session.change_pool(&pool, "reserve", Fate::Journaled, |pool, owner, before| {
+                pool.reserve(owner, address, set, before).map(|()| ((), Some(address.to_string())))
+            })
         })
     }
 
@@ -102,14 +98,16 @@ impl leases::HostPool for Session {
             Ok(ranges) => ranges,
             Err(error) => return Ok(Err(error)),
         };
-        if let Err(denied) = self.permit_ranges(&ranges)? {
-            return Ok(Err(denied));
-        }
         let after = after.map(wit::ip);
         let skip: Vec<_> = skip.into_iter().map(wit::ip).collect();
-        self.change_pool(&pool, "reserve-next", Fate::Journaled, |pool, owner, before| {
-            let reserved = pool.reserve_next(owner, &ranges, after, &skip, set, before)?;
-            Ok((reserved.map(wit::to_ip), reserved.map(|address| address.to_string())))
+        self.take_census(|session| {
+            if let Err(denied) = session.permit_ranges(&ranges)? {
+                return Ok(Err(denied));
+            }
+            session.change_pool(&pool, "reserve-next", Fate::Journaled, |pool, owner, before| {
+                let reserved = pool.reserve_next(owner, &ranges, after, &skip, set, before)?;
+                Ok((reserved.map(wit::to_ip), reserved.map(|address| address.to_string())))
+            })
         })
     }
 
@@ -143,7 +141,10 @@ impl leases::HostPool for Session {
         // Without a list nothing is known to be stale.
         let Some(valid) = valid else { return Ok(Ok(0)) };
         self.change_pool(&pool, "release-stale", Fate::Garbage, |pool, _, _| {
-            pool.release_stale(&valid).map(|count| (count, Some(format!("{count} leases"))))
+            pool.release_stale(&valid).map(|count| {
+                let ending = if count == 1 { "" } else { "s" };
+                (count, Some(format!("{count} lease{ending}")))
+            })
         })
     }
 
@@ -175,6 +176,43 @@ impl leases::HostPool for Session {
 }
 
 impl Session {
+    /// Does what may count leases and take one, and lets others count then:
+    /// they must not wait for the rest of the call.
+    fn take_census<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
+        let done = work(self);
+        self.call.end_census();
+        done
+    }
+
+    /// Where a directory really is, if the plugin may keep leases there.
+    fn permit_data_dir(&self, path: &str) -> Served<Result<PathBuf, StoreError>> {
+        if !path.starts_with('/') {
+            let reason = format!("key \"dataDir\": {path:?} is not an absolute path");
+            return Ok(Err(StoreError::Invalid(reason)));
+        }
+        let call = &self.call;
+        let real = if call.request.config.names("dataDir", path) {
+            call.real_data_dir(path)
+        } else {
+            Err("the network configuration does not name this directory as \"dataDir\"".to_owned())
+        };
+        let data_dir = match real {
+            Ok(data_dir) => data_dir,
+            Err(reason) => {
+                let reason = format!("open leases in {path}: {reason}");
+                call.refuse(&self.guest, "open", path, &reason)?;
+                return Ok(Err(StoreError::Denied(reason)));
+            }
+        };
+        if self.guest.is_unrestricted() || call.is_default_data_dir(&data_dir) {
+            return Ok(Ok(data_dir));
+        }
+        let (object, pool) = (data_dir.display().to_string(), call.pool_in(&data_dir));
+        let wanted = Operation::DataDir { path: &object, pool: &pool };
+        let refused = self.refused("open", &object, &[wanted])?;
+        Ok(refused.map_or(Ok(data_dir), |reason| Err(StoreError::Denied(reason))))
+    }
+
     /// Whether the policy lets the plugin lease any of these ranges.
     fn permit_ranges(&self, ranges: &[AddressRange]) -> Served<Result<(), StoreError>> {
         if self.guest.is_unrestricted() {
@@ -182,7 +220,7 @@ impl Session {
         }
         for AddressRange { first, last } in ranges {
             self.call.check_time()?;
-            let nets: Vec<IpNet> = match (first, last) {
+            let mut nets: Vec<IpNet> = match (first, last) {
                 (IpAddr::V4(first), IpAddr::V4(last)) => {
                     Ipv4Subnets::new(*first, *last, 0).map(IpNet::from).collect()
                 }
@@ -191,6 +229,14 @@ impl Session {
                 }
                 _ => Vec::new(),
             };
+            // A rule that is to allow the addresses of hosts names the subnet,
+            // rather than the many prefixes that make it up without its ends.
+            let is_denied = |net: &IpNet| self.guest.check(&Operation::Address(*net)).is_err();
+            if nets.iter().any(is_denied)
+                && let Some(subnet) = subnet_of(*first, *last)
+            {
+                nets = vec![subnet];
+            }
             if let Err(denied) = self.permit_lease("reserve-next", &format!("{first} to {last}"), &nets)? {
                 return Ok(Err(denied));
             }
@@ -263,6 +309,21 @@ impl Session {
     }
 }
 
+/// The subnet of whose addresses only some at its ends are not in a range: its
+/// own, the gateway's and that of broadcasts.
+fn subnet_of(first: IpAddr, last: IpAddr) -> Option<IpNet> {
+    const ENDS: u128 = 3;
+    let bits = |address: IpAddr| match address {
+        IpAddr::V4(address) => (u128::from(address.to_bits()), 32),
+        IpAddr::V6(address) => (address.to_bits(), 128),
+    };
+    let ((low, length), (high, _)) = (bits(first), bits(last));
+    let host_bits = u8::try_from(u128::BITS - (low ^ high).leading_zeros()).ok()?;
+    let subnet = IpNet::new(first, length - host_bits).ok()?.trunc();
+    let size = 1_u128.checked_shl(u32::from(host_bits))?;
+    (size - (high - low + 1) <= ENDS).then_some(subnet)
+}
+
 fn owner(call: &Call) -> Owner {
     let environment = &call.request.environment;
     Owner { container_id: environment.container_id.clone(), ifname: environment.ifname.clone() }
@@ -309,5 +370,28 @@ fn store_error(error: LeaseError) -> StoreError {
         LeaseError::Invalid(_) => StoreError::Invalid(message),
         LeaseError::Io { .. } => StoreError::Io(message),
         _ => StoreError::Other(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_of_hosts_is_of_a_subnet() {
+        for (first, last, subnet) in [
+            ("10.1.0.1", "10.1.0.254", Some("10.1.0.0/24")),
+            ("10.1.0.2", "10.1.0.254", Some("10.1.0.0/24")),
+            ("10.1.0.0", "10.1.0.255", Some("10.1.0.0/24")),
+            ("10.1.0.3", "10.1.0.254", None),
+            ("10.1.0.254", "10.1.1.1", None),
+            ("10.1.0.5", "10.1.0.5", Some("10.1.0.5/32")),
+            ("fd00::1", "fd00::ffff:ffff:ffff:ffff", Some("fd00::/64")),
+            ("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", None),
+            ("0.0.0.0", "255.255.255.255", Some("0.0.0.0/0")),
+        ] {
+            let found = subnet_of(first.parse().unwrap(), last.parse().unwrap());
+            assert_eq!(found, subnet.map(|subnet| subnet.parse().unwrap()), "{first} to {last}");
+        }
     }
 }

@@ -55,7 +55,9 @@ impl masquerade::Host for Session {
                 |inverse| matches!(inverse, Inverse::RemoveMasquerade { source: other } if *other == source),
             );
         }
-        Ok(Ok(()))
+        self.remove_native("unmasquerade", |firewall, key| {
+            firewall.native_masquerade(&key.network, &key.container_id, &key.ifname)
+        })
     }
 
     fn list(&mut self) -> Served<Result<Vec<Entry>, NetError>> {

@@ -3,7 +3,8 @@
 use wasmtime::component::Resource;
 
 use super::values;
-use crate::call::Served;
+use crate::call::{Served, Stop};
+use crate::delegate;
 use crate::session::Session;
 use crate::wit::weir::plugin::request::{self, AttachmentId};
 use crate::wit::weir::plugin::types;
@@ -50,6 +51,19 @@ impl request::HostAttachment for Session {
         let request = &self.call.request;
         let netns = request.environment.netns.as_deref();
         Ok(request.config.prev_result.as_ref().map(|result| values::to_cni_result(result, netns)))
+    }
+
+    fn has_native_ipam(&mut self, _: Resource<AttachmentHandle>) -> Served<bool> {
+        let request = &self.call.request;
+        let Some(kind) = &request.config.ipam_kind else { return Ok(false) };
+        // Of a broken component the plugin hears when it asks.
+        Ok(matches!(self.call.ipam_plugin(), Ok(None))
+            && delegate::find(kind, &request.environment.path).is_ok())
+    }
+
+    fn is_made_here(&mut self, _: Resource<AttachmentHandle>) -> Served<bool> {
+        self.call.check_time()?;
+        Ok(self.call.is_journaled().map_err(Stop)?)
     }
 
     fn drop(&mut self, handle: Resource<AttachmentHandle>) -> Served<()> {

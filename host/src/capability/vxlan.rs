@@ -1,5 +1,8 @@
 //! `weir:net/links`: VXLAN tunnel endpoints.
 
+use std::net::IpAddr;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use wasmtime::component::Resource;
 
 use super::error::net_error;
@@ -52,12 +55,24 @@ impl Session {
         let parent = below.as_ref().map(|below| below.name.as_str());
         let object =
             parent.map_or_else(|| options.name.clone(), |parent| format!("{} on {parent}", options.name));
-        let wanted = [
+        let local = options.local.map(wit::ip);
+        let mut wanted = vec![
             Operation::PutOn { kind: "vxlan", parent },
             Operation::CreateLink { kind: "vxlan", name: &options.name },
         ];
-        if let Err(denied) = self.permit("create-vxlan", &object, &wanted)? {
-            return Ok(Err(denied));
+        // Whoever sends a packet becomes a remote end.
+        if options.learning {
+            wanted.push(Operation::Neighbor(any_address(local)));
+        }
+        match self.permit("create-vxlan", &object, &wanted)? {
+            Err(NetError::Denied(reason)) if options.learning => {
+                return Ok(Err(NetError::Denied(format!(
+                    "create VXLAN endpoint {}, which learns its remote ends: {reason}",
+                    options.name
+                ))));
+            }
+            Err(denied) => return Ok(Err(denied)),
+            Ok(()) => {}
         }
         let controller = match bridge {
             Some(bridge) => match self.index_in(bridge, side)? {
@@ -76,7 +91,7 @@ impl Session {
             up: options.up,
             vni: options.vni,
             port: options.port,
-            local: options.local.map(wit::ip),
+            local,
             learning: options.learning,
             underlay: below.as_ref().map(|below| below.index),
             controller,
@@ -90,6 +105,14 @@ impl Session {
             Ok(link) => Ok(Ok(self.push_link(netns, side, link, true)?)),
             Err(error) => Ok(Err(net_error(error))),
         }
+    }
+}
+
+/// All addresses that remote ends of a tunnel can have.
+fn any_address(local: Option<IpAddr>) -> IpNet {
+    match local {
+        Some(IpAddr::V6(_)) => Ipv6Net::default().into(),
+        _ => Ipv4Net::default().into(),
     }
 }
 

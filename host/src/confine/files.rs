@@ -17,6 +17,7 @@ use nix::unistd::geteuid;
 
 use super::capabilities::Capabilities;
 use super::needs::{Missing, Needs, Place, Use};
+use crate::leases::open_real;
 
 /// The newest rules that are asked for. An older kernel keeps those it knows.
 const RULES: ABI = ABI::V6;
@@ -96,9 +97,13 @@ fn rights(wanted: Use) -> BitFlags<AccessFs> {
 }
 
 fn open_place(place: &Place) -> Result<OwnedFd, Errno> {
-    match (open_path(&place.path), place.missing, place.path.parent()) {
+    let open = |path| if place.is_real { open_real(path, None) } else { open_path(path) };
+    let make = |path, mode| {
+        if place.is_real { open_real(path, Some(Mode::from_bits_truncate(mode))) } else { make(path, mode) }
+    };
+    match (open(&place.path), place.missing, place.path.parent()) {
         (Err(Errno::ENOENT), Missing::Make(mode), _) => make(&place.path, mode),
-        (Err(Errno::ENOENT), Missing::MakeAbove(mode), Some(above)) => match open_path(above) {
+        (Err(Errno::ENOENT), Missing::MakeAbove(mode), Some(above)) => match open(above) {
             Err(Errno::ENOENT) => make(above, mode),
             opened => opened,
         },

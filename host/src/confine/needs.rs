@@ -1,10 +1,12 @@
 //! What a call still needs once its component starts.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::call::Call;
 use crate::catalog::Plugin;
+use crate::guest::Guest;
 use crate::journal::Inverse;
+use crate::policy::Operation;
 use crate::request::Command;
 
 /// What is needed of a path.
@@ -37,6 +39,9 @@ pub(super) struct Place {
     pub(super) path: PathBuf,
     pub(super) wanted: Use,
     pub(super) missing: Missing,
+    /// Whether no link may be on the way, as others may have put one there
+    /// since it was looked at.
+    pub(super) is_real: bool,
 }
 
 /// What a call needs.
@@ -62,18 +67,20 @@ impl Needs {
         let found = call.ipam_plugin();
         let plugins = [Some(plugin), found.as_ref().ok().copied().flatten()];
         let is_granted = |prefix: &str| plugins.into_iter().flatten().any(|plugin| plugin.imports(prefix));
+        let lessees: Vec<&Plugin> =
+            plugins.into_iter().flatten().filter(|plugin| plugin.imports("weir:store/leases")).collect();
         let is_program = matches!(found, Ok(None));
         let mut needs = Self {
             network: is_granted("weir:net/") || is_granted("weir:firewall/"),
             // Whose ports are published has to have their addresses.
             container: is_granted("weir:net/") || is_granted("weir:firewall/publish"),
-            leases: is_granted("weir:store/leases"),
+            leases: !lessees.is_empty(),
             program: ipam.filter(|_| is_program).map(str::to_owned),
             places: Vec::new(),
         };
         needs.add_state(call);
         if needs.leases {
-            needs.add_leases(call);
+            needs.add_leases(call, &lessees);
         }
         for plugin in plugins.into_iter().flatten().filter(|plugin| plugin.imports("weir:store/bucket")) {
             needs.add_bucket(call, plugin.name);
@@ -93,7 +100,7 @@ impl Needs {
     fn add(&mut self, path: impl Into<PathBuf>, wanted: Use, missing: Missing) {
         let path = path.into();
         if !self.places.iter().any(|place| place.path == path) {
-            self.places.push(Place { path, wanted, missing });
+            self.places.push(Place { path, wanted, missing, is_real: false });
         }
     }
 
@@ -104,17 +111,22 @@ impl Needs {
         }
     }
 
-    fn add_leases(&mut self, call: &Call) {
+    fn add_leases(&mut self, call: &Call, lessees: &[&Plugin]) {
         let paths = call.node.paths();
         let (of_index, of_pool) = match call.request.environment.command {
             Command::Add => (Missing::Make(0o700), Missing::MakeAbove(0o755)),
             _ => (Missing::Skip, Missing::Skip),
         };
         self.add(paths.lease_indexes(), Use::Write, of_index);
-        let named = call.request.config.named("dataDir").into_iter().map(Path::new);
-        for data_dir in named.chain([paths.leases()]) {
-            self.add(data_dir.join(&call.key.network), Use::Write, of_pool);
+        // A plugin that may not use it has nothing made on its behalf.
+        for named in call.request.config.named("dataDir") {
+            let mut allowed = lessees.iter().filter_map(|plugin| lease_directory(call, plugin, named));
+            if let Some(data_dir) = allowed.next() {
+                let path = data_dir.join(&call.key.network);
+                self.places.push(Place { path, wanted: Use::Write, missing: of_pool, is_real: true });
+            }
         }
+        self.add(paths.leases().join(&call.key.network), Use::Write, of_pool);
     }
 
     fn add_bucket(&mut self, call: &Call, plugin: &str) {
@@ -147,4 +159,17 @@ impl Needs {
             }
         }
     }
+}
+
+/// Where a directory that the configuration names really is, if a plugin may
+/// keep leases there.
+fn lease_directory(call: &Call, plugin: &Plugin, named: &str) -> Option<PathBuf> {
+    let data_dir = Some(named).filter(|named| named.starts_with('/'))?;
+    let data_dir = call.real_data_dir(data_dir).ok()?;
+    if call.is_default_data_dir(&data_dir) {
+        return Some(data_dir);
+    }
+    let guest = Guest::new(plugin, &call.policy, &call.key.network, call.tenant());
+    let operation = Operation::DataDir { path: data_dir.to_str()?, pool: &call.pool_in(&data_dir) };
+    guest.check(&operation).is_ok().then_some(data_dir)
 }

@@ -141,6 +141,7 @@ fn needs(paths: &[(&Path, Use)]) -> Needs {
         path: (*path).to_owned(),
         wanted: *wanted,
         missing: Missing::Skip,
+        is_real: false,
     };
     Needs { places: paths.iter().map(place).collect(), ..Needs::default() }
 }

@@ -157,8 +157,24 @@ impl Batch {
     /// Removes a chain with its rules; the whole batch fails if anything leads
     /// to it.
     pub(super) fn remove_chain(&mut self, name: &str) {
-        let attributes = vec![ChainAttribute::Table(TABLE.to_owned()), ChainAttribute::Name(name.to_owned())];
+        self.remove_chain_of(TABLE, name);
+    }
+
+    /// The same in a table of others.
+    pub(super) fn remove_chain_of(&mut self, table: &str, name: &str) {
+        let attributes = vec![ChainAttribute::Table(table.to_owned()), ChainAttribute::Name(name.to_owned())];
         self.push(Role::Removal, NfTablesMessage::DeleteChain(ChainMessage { attributes }), 0, "");
+    }
+
+    /// Removes a rule from a table of others; the whole batch fails if it is
+    /// not there.
+    pub(super) fn remove_rule_of(&mut self, table: &str, chain: &str, handle: u64) {
+        let attributes = vec![
+            RuleAttribute::Table(table.to_owned()),
+            RuleAttribute::Chain(chain.to_owned()),
+            RuleAttribute::Handle(handle),
+        ];
+        self.push(Role::Removal, NfTablesMessage::DeleteRule(RuleMessage { attributes }), 0, "");
     }
 
     /// Appends a rule to a chain.

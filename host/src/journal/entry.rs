@@ -130,12 +130,16 @@ impl Inverse {
     pub(crate) fn object(&self) -> String {
         match self {
             Self::DeleteLink { side, name, .. } => format!("{name} in {}", side.label()),
-            Self::SetUp { side, name, up } => format!("{name} {up} in {}", side.label()),
+            Self::SetUp { side, name, up } => {
+                format!("{name} {} in {}", if *up { "up" } else { "down" }, side.label())
+            }
             Self::SetMtu { side, name, mtu } => format!("{name} {mtu} in {}", side.label()),
             Self::SetMac { side, name, mac: [a, b, c, d, e, f] } => {
                 format!("{name} {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x} in {}", side.label())
             }
-            Self::SetPromiscuous { side, name, on } => format!("{name} {on} in {}", side.label()),
+            Self::SetPromiscuous { side, name, on } => {
+                format!("{name} {} in {}", if *on { "on" } else { "off" }, side.label())
+            }
             Self::RemoveAddress { side, name, prefix } | Self::RestoreAddress { side, name, prefix } => {
                 format!("{prefix} on {name} in {}", side.label())
             }

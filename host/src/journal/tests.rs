@@ -61,7 +61,7 @@ impl Scene {
     }
 
     fn roll_back(&self, journal: &mut Journal) {
-        let undone = roll_back(journal, &self.node, false, &mut |_, _| {});
+        let undone = roll_back(journal, &self.node, &|_| false, false, &mut |_, _| {});
         assert!(undone.failures.is_empty(), "{:?}", undone.failures);
     }
 }
@@ -144,7 +144,7 @@ fn a_bucket_that_others_hold_is_not_waited_for_again_and_again() {
     }
     let _held = scene.bucket();
     let started = Instant::now();
-    let undone = roll_back(&mut journal, &scene.node, false, &mut |_, _| {});
+    let undone = roll_back(&mut journal, &scene.node, &|_| false, false, &mut |_, _| {});
     assert_eq!((undone.count, undone.failures.len()), (0, 20));
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
 }

@@ -1,6 +1,7 @@
 //! Taking changes back.
 
-use std::time::Instant;
+use std::cell::Cell;
+use std::time::{Duration, Instant};
 
 use super::entry::{Inverse, Side};
 use super::file::Journal;
@@ -10,13 +11,28 @@ use crate::failure::Failure;
 use crate::leases::{Owner, Pool};
 use crate::netlink::{NetlinkError, RouteSpec};
 use crate::node::Node;
+use crate::printable::printable;
 
-/// How long taking back one lease waits for the pool's lock.
-const LEASE_LOCK_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
+/// How long a roll-back waits for the locks of leases and values, of which it
+/// may need one again and again.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
 
-/// How long a roll-back waits for buckets, of which it may open one again and
-/// again.
-const BUCKET_LOCK_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
+/// The time that a roll-back still has for waiting for locks.
+struct Patience(Cell<Duration>);
+
+impl Patience {
+    fn new() -> Self {
+        Self(Cell::new(LOCK_WAIT))
+    }
+
+    /// Opens what may be locked, within the time.
+    fn wait<T>(&self, open: impl FnOnce(Duration) -> T) -> T {
+        let started = Instant::now();
+        let opened = open(self.0.get());
+        self.0.set(self.0.get().saturating_sub(started.elapsed()));
+        opened
+    }
+}
 
 /// What a roll-back achieved.
 #[derive(Debug, Default)]
@@ -32,21 +48,40 @@ pub(crate) type Note<'a> = dyn FnMut(&Inverse, &Result<(), Failure>) + 'a;
 
 /// Takes back what a journal holds, newest first: all of it, or only what was
 /// done since it was opened. Goes on after failures.
-pub(crate) fn roll_back(journal: &mut Journal, node: &Node, only_new: bool, note: &mut Note<'_>) -> Undone {
+///
+/// `is_given_up` tells whether the network has nothing to do with an IPAM plugin
+/// any more.
+pub(crate) fn roll_back(
+    journal: &mut Journal,
+    node: &Node,
+    is_given_up: &dyn Fn(&str) -> bool,
+    only_new: bool,
+    note: &mut Note<'_>,
+) -> Undone {
     let mut undone = Undone::default();
     let survived_a_reboot = !journal.is_of_this_boot();
-    let patience = Instant::now() + BUCKET_LOCK_WAIT;
+    let patience = Patience::new();
     for (number, inverse) in journal.pending(only_new) {
         if survived_a_reboot && !outlives_a_reboot(&inverse) {
             journal.forget(number);
             continue;
         }
-        let done = undo(&inverse, journal, node, patience);
+        let done = undo(&inverse, journal, node, &patience);
         note(&inverse, &done);
         match done {
             Ok(()) => {
                 journal.forget(number);
                 undone.count += 1;
+            }
+            // That somebody else's program is gone or fails must not keep a
+            // container for ever.
+            Err(failure) if matches!(&inverse, Inverse::DelegateDel { plugin, .. } if is_given_up(plugin)) => {
+                eprintln!(
+                    "weir: IPAM plugin {}, which the network does not use any more: {}; what it may still hold is left",
+                    printable(&inverse.object()),
+                    printable(&failure.to_string())
+                );
+                journal.forget(number);
             }
             Err(failure) => undone.failures.push(failure),
         }
@@ -61,7 +96,7 @@ fn outlives_a_reboot(inverse: &Inverse) -> bool {
     )
 }
 
-fn undo(inverse: &Inverse, journal: &Journal, node: &Node, patience: Instant) -> Result<(), Failure> {
+fn undo(inverse: &Inverse, journal: &Journal, node: &Node, patience: &Patience) -> Result<(), Failure> {
     let key = &journal.header.key;
     match inverse {
         Inverse::DeleteLink { side, name, kind, mac } => with_link(node, *side, name, |netns, link| {
@@ -135,7 +170,8 @@ fn undo(inverse: &Inverse, journal: &Journal, node: &Node, patience: Instant) ->
         Inverse::ReleaseLease { data_dir, address } => {
             let location = node.leases(data_dir, &key.network)?;
             let owner = Owner { container_id: key.container_id.clone(), ifname: key.ifname.clone() };
-            if let Some(mut pool) = Pool::open_existing(&location, LEASE_LOCK_WAIT)? {
+            let opened = patience.wait(|time| Pool::open_existing(&location, time))?;
+            if let Some(mut pool) = opened {
                 pool.release_address(&owner, *address)?;
             }
             Ok(())
@@ -148,8 +184,8 @@ fn undo(inverse: &Inverse, journal: &Journal, node: &Node, patience: Instant) ->
         }
         Inverse::RestoreValue { plugin, key: of_value, earlier, written } => {
             let location = node.bucket(&key.network, plugin)?;
-            let wait = patience.saturating_duration_since(Instant::now());
-            if let Some(bucket) = Bucket::open_existing(&location, wait)? {
+            let opened = patience.wait(|time| Bucket::open_existing(&location, time))?;
+            if let Some(bucket) = opened {
                 bucket.restore(of_value, earlier.as_ref(), *written)?;
             }
             Ok(())

@@ -16,10 +16,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open, openat};
-use nix::sys::stat::{Mode, fstat, futimens};
+use nix::sys::stat::{Mode, fstat, futimens, mkdirat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::linkat;
 
+use super::real_path::open_real;
 use super::record::Record;
 use super::{LeaseError, Location, Owner};
 
@@ -58,11 +59,16 @@ impl LeaseDirectory {
             return Ok(directory);
         }
         let path = location.directory();
-        let made = DirBuilder::new().recursive(true).mode(0o755).create(&location.data_dir).and_then(|()| {
-            match DirBuilder::new().mode(0o755).create(&path) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-                outcome => outcome,
-            }
+        let mode = Mode::from_bits_truncate(0o755);
+        let made = if location.is_real {
+            open_real(&location.data_dir, Some(mode)).map_err(io::Error::from)
+        } else {
+            let made = DirBuilder::new().recursive(true).mode(mode.bits()).create(&location.data_dir);
+            made.and_then(|()| open_directory(&location.data_dir)).map(|dir| dir.into_std_file().into())
+        };
+        let made = made.and_then(|data_dir| match mkdirat(&data_dir, location.network.as_str(), mode) {
+            Err(Errno::EEXIST) => Ok(()),
+            outcome => Ok(outcome?),
         });
         made.map_err(|source| LeaseError::io("create the lease directory", &path, source))?;
         let vanished = || LeaseError::io("open the lease directory", &path, Errno::ENOENT);
@@ -79,7 +85,13 @@ impl LeaseDirectory {
         }
         let path = location.directory();
         let failed = |source: io::Error| LeaseError::io("open the lease directory", &path, source);
-        let data_dir = match open_directory(&location.data_dir) {
+        let opened = if location.is_real {
+            let opened = open_real(&location.data_dir, None).map_err(io::Error::from);
+            opened.map(|dir| Dir::from_std_file(File::from(dir)))
+        } else {
+            open_directory(&location.data_dir)
+        };
+        let data_dir = match opened {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             outcome => outcome.map_err(failed)?,
         };

@@ -309,6 +309,7 @@ mod tests {
             data_dir: directory.path().join("networks"),
             network: "a/b".into(),
             index_dir: directory.path().join("index"),
+            is_real: false,
         }
     }
 

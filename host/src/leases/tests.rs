@@ -29,6 +29,7 @@ impl Node {
             data_dir: directory.path().join("networks"),
             network: "net".into(),
             index_dir: directory.path().join("state/leases"),
+            is_real: false,
         };
         Self { location, directory }
     }

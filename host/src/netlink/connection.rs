@@ -66,12 +66,6 @@ impl Connection {
         Ok(rustix::net::netdevice::index_to_name(&inner.socket_mut().0, index)?)
     }
 
-    /// The number of the link that has a name at this moment.
-    pub(super) fn link_index(&self, name: &str) -> io::Result<u32> {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(rustix::net::netdevice::name_to_index(&inner.socket_mut().0, name)?)
-    }
-
     /// Sends a request and gathers its answers.
     pub(super) fn exchange(
         &self,

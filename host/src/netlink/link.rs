@@ -70,20 +70,11 @@ impl Netns {
 
     /// Whether a link has a name at this moment.
     pub(crate) fn has_link(&self, name: &str) -> Result<bool, NetlinkError> {
-        if self.imagined.is_some() {
-            return match self.link_by_name(name) {
-                Ok(_) => Ok(true),
-                Err(error) if error.is_absent() => Ok(false),
-                Err(error) => Err(error),
-            };
-        }
-        match self.connection.link_index(name) {
+        // Asked by ioctl, the kernel would look for a module of that name.
+        match self.link_by_name(name) {
             Ok(_) => Ok(true),
-            Err(error) if error.raw_os_error() == Some(nix::libc::ENODEV) => Ok(false),
-            Err(error) => {
-                let attempt = format!("look for a link {name} in {}", self.label);
-                Err(NetlinkError::Socket { attempt, reason: error.to_string() })
-            }
+            Err(error) if error.is_absent() => Ok(false),
+            Err(error) => Err(error),
         }
     }
 

@@ -79,6 +79,13 @@ pub enum Operation<'a> {
     Delegate(&'a str),
     /// Publish a port of the node.
     Port(Port),
+    /// Keep leases in a directory that is not the node's default.
+    DataDir {
+        /// The directory.
+        path: &'a str,
+        /// The network's own in it, in which they are.
+        pool: &'a str,
+    },
 }
 
 /// What has to be covered under a key.
@@ -132,6 +139,7 @@ impl<'a> Operation<'a> {
             Self::Sysctl(name) => vec![(Key::Sysctls, Target::Name(name))],
             Self::Delegate(name) => vec![(Key::Delegates, Target::Name(name))],
             Self::Port(port) => vec![(Key::Ports, Target::Port(port.canonical()))],
+            Self::DataDir { path, .. } => vec![(Key::DataDirs, Target::Name(path))],
         }
     }
 
@@ -148,6 +156,7 @@ impl<'a> Operation<'a> {
             Self::PutOn { parent: None, .. } => {
                 exposed.extend([Key::Links, Key::Bridges].map(|key| (key, Target::AnyName)));
             }
+            Self::DataDir { pool, .. } => exposed.push((Key::DataDirs, Target::Name(pool))),
             _ => {}
         }
         exposed
@@ -176,6 +185,7 @@ impl fmt::Display for Operation<'_> {
             Self::Sysctl(name) => write!(f, "set the link setting {name:?}"),
             Self::Delegate(name) => write!(f, "execute the program {name:?}"),
             Self::Port(port) => write!(f, "publish the node's port {port}"),
+            Self::DataDir { path, .. } => write!(f, "keep leases in {path:?}"),
         }
     }
 }

@@ -32,7 +32,7 @@ impl Refusal {
         Self {
             refused: format!("{owner} may not {attempt}"),
             reason: format!("{place} forbids it"),
-            hint: format!("deny rules win over all others: narrow {place}, or remove it"),
+            hint: format!("narrow {place}, or remove it: deny rules win over all others"),
         }
     }
 

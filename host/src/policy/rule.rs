@@ -42,10 +42,11 @@ pub(crate) enum Key {
     Sysctls,
     Delegates,
     Ports,
+    DataDirs,
 }
 
 impl Key {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Interfaces,
         Self::Namespaces,
         Self::Links,
@@ -58,6 +59,7 @@ impl Key {
         Self::Sysctls,
         Self::Delegates,
         Self::Ports,
+        Self::DataDirs,
     ];
 
     /// Its name in a file.
@@ -75,6 +77,7 @@ impl Key {
             Self::Sysctls => "sysctls",
             Self::Delegates => "delegates",
             Self::Ports => "ports",
+            Self::DataDirs => "data-dirs",
         }
     }
 

@@ -13,7 +13,7 @@ pub(crate) const LINK_KINDS: [&str; 4] = ["bridge", "macvlan", "veth", "vxlan"];
 const NAMESPACES: [&str; 2] = ["container", "host"];
 
 /// Checks a name or pattern of a rule.
-pub(super) fn check_name(key: Key, text: &str) -> Result<(), String> {
+pub(crate) fn check_name(key: Key, text: &str) -> Result<(), String> {
     let one_of = |known: &[&str], what: &str| {
         if known.contains(&text) {
             return Ok(());
@@ -27,6 +27,7 @@ pub(super) fn check_name(key: Key, text: &str) -> Result<(), String> {
         Key::Links | Key::Bridges | Key::Parents => pattern::check(text, Alphabet::Link),
         Key::Sysctls => pattern::check(text, Alphabet::Setting),
         Key::Delegates => pattern::check(text, Alphabet::File),
+        Key::DataDirs => check_directory(text),
         // Prefixes and ports are read elsewhere.
         Key::Addresses | Key::Routes | Key::Neighbors | Key::Ports => Ok(()),
     }
@@ -44,13 +45,25 @@ fn check_interface(text: &str) -> Result<(), String> {
     Err(format!("{text:?} is no interface: expected one of {}, or a pattern", interface::KNOWN.join(", ")))
 }
 
+/// A directory has one spelling, so that no pattern is got round by another.
+fn check_directory(text: &str) -> Result<(), String> {
+    pattern::check(text, Alphabet::Text)?;
+    let is_plain = |part: &str| !matches!(part, "" | "." | "..");
+    match text.strip_prefix('/') {
+        Some(parts) if parts.split('/').all(is_plain) => Ok(()),
+        Some(_) => Err(format!("{text:?}: write it without \"//\", \"/.\", \"/..\" and a slash at its end")),
+        None if text == "*" => Ok(()),
+        None => Err(format!("{text:?} is no directory: expected a path that begins with a slash")),
+    }
+}
+
 /// Checks a component's digest.
-pub(super) fn check_digest(text: &str) -> Result<(), String> {
+pub(crate) fn check_digest(text: &str) -> Result<(), String> {
     let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
     match text.strip_prefix("sha256:") {
         Some(digits) if digits.len() == 64 && digits.bytes().all(is_digit) => Ok(()),
         _ => Err(format!(
-            "{text:?} is no digest: expected \"sha256:\" and 64 lower-case hexadecimal digits, as \"weir plugin list\" shows them"
+            "{text:?} is no digest: expected \"sha256:\" and 64 lower-case hexadecimal digits, as \"weir plugin inspect\" shows them"
         )),
     }
 }
@@ -134,6 +147,16 @@ mod tests {
             check_name(Key::Interfaces, "weir:net/links@0.1.0").unwrap_err().contains("\"weir:net/links\"")
         );
         assert!(check_name(Key::LinkKinds, "ipvlan").unwrap_err().contains("bridge, macvlan, veth, vxlan"));
+    }
+
+    #[test]
+    fn directories_have_one_spelling() {
+        for good in ["*", "/srv", "/srv/leases-?/*"] {
+            assert_eq!(check_name(Key::DataDirs, good), Ok(()), "{good}");
+        }
+        for bad in ["", "/", "srv", "*/leases", "/srv/", "/srv//leases", "/srv/../etc", "/srv/."] {
+            assert!(check_name(Key::DataDirs, bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

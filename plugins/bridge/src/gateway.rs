@@ -22,8 +22,9 @@ pub(crate) struct Gateways {
 }
 
 impl Gateways {
-    /// Completes the result by what `isGateway` and `isDefaultGateway` imply.
-    pub(crate) fn of(result: &mut CniResult, config: &Config) -> Self {
+    /// Completes the result by what `isGateway` and `isDefaultGateway` imply,
+    /// and looks at what the bridge has of it.
+    pub(crate) fn of(result: &mut CniResult, bridge: &Link, config: &Config) -> Result<Self, CniError> {
         let mut gateways = Self::default();
         let has_default_route = |family: IpFamily, routes: &[Route]| {
             routes.iter().any(|route| {
@@ -44,22 +45,18 @@ impl Gateways {
                 gateways.all.push(gateway);
             }
         }
-        gateways
-    }
-
-    /// Looks at what the bridge has, before the container joins it.
-    pub(crate) fn prepare(&mut self, bridge: &Link, config: &Config) -> Result<(), CniError> {
-        self.missing.clone_from(&self.all);
-        if self.all.is_empty() || config.access_vlan.is_some() {
-            return Ok(());
+        gateways.missing.clone_from(&gateways.all);
+        if gateways.all.is_empty() || config.access_vlan.is_some() {
+            return Ok(gateways);
         }
         let present: Vec<IpNet> =
             addresses::list(bridge, None)?.into_iter().map(|address| address.prefix.into()).collect();
-        self.missing.retain(|gateway| !present.contains(gateway));
-        if !self.missing.is_empty() {
-            self.mac = bridge.as_found().mac;
+        gateways.missing.retain(|gateway| !present.contains(gateway));
+        if !gateways.missing.is_empty() {
+            // Before the container joined it.
+            gateways.mac = bridge.as_found().mac;
         }
-        Ok(())
+        Ok(gateways)
     }
 
     /// Puts the addresses on the bridge, or on the node's port in the access

@@ -31,19 +31,20 @@ impl InterfacePlugin for Bridge {
     fn add(attachment: &Attachment) -> Result<CniResult, CniError> {
         let config = Config::read(attachment)?;
         let ifname = attachment.id().ifname;
+        let ask = || if config.has_ipam { addresses(attachment) } else { Ok(without_addresses()) };
         // First, because it fails most often and nothing else has to be undone.
-        let mut result = if config.has_ipam { addresses(attachment)? } else { without_addresses() };
-        let mut gateways = Gateways::of(&mut result, &config);
+        let early = if attachment.has_native_ipam() { None } else { Some(ask()?) };
         let host = links::host()?;
         let container = links::container()?;
         let bridge = device::ensure(&host, &config)?;
-        gateways.prepare(&bridge, &config)?;
         let Pair { near, far } = port::create(&host, &container, &bridge, &ifname, &config)?;
         if config.guards_mac
             && let Some(mac) = far.as_found().mac
         {
             guards::add(&near, mac)?;
         }
+        let mut result = early.map_or_else(ask, Ok)?;
+        let gateways = Gateways::of(&mut result, &bridge, &config)?;
         if config.has_ipam {
             settings(&far, &config)?;
             interface::configure(&container, &far, &ifname, &result)?;
@@ -82,8 +83,14 @@ impl InterfacePlugin for Bridge {
         if config.ip_masq {
             masquerade::remove()?;
         }
+        let release = || if config.has_ipam() { ipam::del(attachment) } else { Ok(()) };
+        if attachment.has_native_ipam() {
+            let released = release();
+            interface::remove(&attachment.id().ifname)?;
+            return released;
+        }
         interface::remove(&attachment.id().ifname)?;
-        if config.has_ipam() { ipam::del(attachment) } else { Ok(()) }
+        release()
     }
 
     fn check(attachment: &Attachment) -> Result<(), CniError> {
@@ -118,7 +125,10 @@ impl InterfacePlugin for Bridge {
             result.ips.iter().filter(|ip| ip.interface == Some(CONTAINER_INTERFACE)).cloned().collect();
         interface::check_addresses(&far, &ifname, &ours)?;
         interface::check_routes(&far, &ifname, &result)?;
-        if config.masquerades {
+        // Of what native plugins made, these are elsewhere, and they do not
+        // look at them either.
+        let is_filtered = (config.masquerades || config.guards_mac) && attachment.is_made_here();
+        if config.masquerades && is_filtered {
             let entries = masquerade::list()?;
             for ip in &ours {
                 if !entries.iter().any(|entry| entry.source == ip.address.address) {
@@ -129,7 +139,7 @@ impl InterfacePlugin for Bridge {
                 }
             }
         }
-        if let (true, Some(mac)) = (config.guards_mac, far_info.mac)
+        if let (true, Some(mac)) = (config.guards_mac && is_filtered, far_info.mac)
             && !guards::present(&near, mac)?
         {
             return Err(CniError::changed(format!("check the guard of {ifname}: it is missing")));

@@ -15,6 +15,14 @@ pub(crate) struct NetworkConfig {
     ipam: Option<IpamConfig>,
     args: Args,
     runtime_config: RuntimeConfig,
+    capabilities: Capabilities,
+}
+
+/// What the runtime is to give in each call.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Capabilities {
+    ip_ranges: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -51,6 +59,15 @@ struct RuntimeConfig {
 }
 
 impl NetworkConfig {
+    /// Whether there are no ranges but those that come with each call for a
+    /// container.
+    pub(crate) fn waits_for_ranges(&self) -> bool {
+        let has_ranges = self.ipam.as_ref().is_none_or(|ipam| {
+            !ipam.ranges.is_empty() || ipam.subnet.as_ref().is_some_and(|subnet| !subnet.is_empty())
+        });
+        self.capabilities.ip_ranges && !has_ranges && self.runtime_config.ip_ranges.is_empty()
+    }
+
     /// Where leases are kept, if not at the node's default.
     pub(crate) fn data_dir(&self) -> Option<&str> {
         self.ipam.as_ref()?.data_dir.as_deref().filter(|path| !path.is_empty())
@@ -79,7 +96,7 @@ impl Config {
         cni_version: &str,
         arguments: &Arguments,
     ) -> Result<Self, CniError> {
-        let NetworkConfig { ipam, args, runtime_config } = network;
+        let NetworkConfig { ipam, args, runtime_config, .. } = network;
         let ipam = ipam.ok_or_else(|| CniError::config("key \"ipam\" is missing"))?;
         let argument = arguments.get("IP").map(str::to_owned);
         let mut requested = Vec::new();

@@ -95,8 +95,11 @@ impl IpamPlugin for HostLocal {
 
     fn status(network: &Network) -> Result<(), CniError> {
         let config: NetworkConfig = read_config(network)?;
-        let config = Config::new(config, "1.1.0", &Arguments::default())?;
         let unavailable = |error: StoreError| CniError { code: CniError::UNAVAILABLE, ..error.into() };
+        if config.waits_for_ranges() {
+            return leases::open(config.data_dir()).map(drop).map_err(unavailable);
+        }
+        let config = Config::new(config, "1.1.0", &Arguments::default())?;
         let pool = leases::open(config.data_dir.as_deref()).map_err(unavailable)?;
         for set in &config.sets {
             let usage = pool.usage(&set.address_ranges(), &set.gateways()).map_err(unavailable)?;

@@ -291,6 +291,19 @@ fn status_says_that_a_set_is_full() {
 }
 
 #[test]
+fn status_knows_no_ranges_that_come_with_calls() {
+    let _node = Node::new();
+    let with = |capabilities: &str| {
+        let network = format!(r#"{{"ipam": {{"type": "host-local"}}, "capabilities": {capabilities}}}"#);
+        HostLocal::status(&Network::new(&network))
+    };
+    with(r#"{"ipRanges": true}"#).unwrap();
+    for capabilities in [r#"{"ipRanges": false}"#, r#"{"ips": true}"#, "null"] {
+        refusal(with(capabilities), CniError::CONFIG, "no IP ranges specified");
+    }
+}
+
+#[test]
 fn status_says_that_leases_cannot_be_read() {
     let node = Node::new();
     node.fail_next("leases.open", StoreError::Busy("locked".to_owned()));

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use crate::firewall::masquerade::{self, Entry};
+use crate::host::log::{Level, emit};
 use crate::net::addresses;
 use crate::net::links::{self, Link, LinkInfo, Netns};
 use crate::net::routes::{self, Route as KernelRoute};
@@ -20,6 +21,9 @@ pub const SCOPE_LINK: u8 = 253;
 const TABLE_MAIN: u32 = 254;
 /// The metric of IPv6 routes that name none.
 const IPV6_METRIC: u32 = 1024;
+
+/// errno(3): the file system is read-only.
+const EROFS: i32 = 30;
 
 /// How long addresses may take to be confirmed as unique, in milliseconds.
 const SETTLE_TIME: u32 = 10_000;
@@ -83,10 +87,15 @@ fn allow_ipv6(netns: &Netns, link: &Link, name: &str) -> Result<(), CniError> {
     Ok(())
 }
 
-/// Lets a setting be missing, as all of IPv6's are on kernels without it.
+/// Lets a setting be missing, as all of IPv6's are on kernels without it, or
+/// be read-only, as all are where `/proc/sys` is mounted so.
 pub fn optional(result: Result<(), NetError>) -> Result<(), CniError> {
     match result {
         Err(NetError::NotFound(_)) => Ok(()),
+        Err(NetError::Kernel(error)) if error.errno == EROFS => {
+            emit(Level::Warning, &format!("{}; it stays as it is", error.message));
+            Ok(())
+        }
         other => Ok(other?),
     }
 }

@@ -42,7 +42,9 @@ const PORTS: [&str; 8] = [
     "[fd00::1]:80/tcp",
 ];
 
-const KEYS: [(&str, &[&str]); 12] = [
+const DIRECTORIES: [&str; 4] = ["/a", "/a/*", "/?", "*"];
+
+const KEYS: [(&str, &[&str]); 13] = [
     ("interfaces", &["weir:net/links", "weir:net/*", "weir:host/log", "*"]),
     ("namespaces", &["container", "host"]),
     ("links", &NAMES),
@@ -55,6 +57,7 @@ const KEYS: [(&str, &[&str]); 12] = [
     ("sysctls", &NAMES),
     ("delegates", &NAMES),
     ("ports", &PORTS),
+    ("data-dirs", &DIRECTORIES),
 ];
 
 /// A rule, as a list of values for each key that it has.
@@ -144,6 +147,9 @@ fn operations() -> Vec<Operation<'static>> {
         operations.extend(["veth", "bridge", "vxlan"].map(|kind| Operation::CreateLink { kind, name }));
     }
     operations.push(Operation::PutOn { kind: "macvlan", parent: None });
+    for (path, pool) in [("/a", "/a/b"), ("/b", "/b/c"), ("/a/b", "/a/b/c")] {
+        operations.push(Operation::DataDir { path, pool });
+    }
     for prefix in [
         "10.1.2.3/32",
         "10.1.2.3/24",

@@ -1,4 +1,5 @@
 use weir_sdk::double::{IpamCall, Node, Side};
+use weir_sdk::net::types::NetError;
 use weir_sdk::{CniError, InterfacePlugin};
 
 use super::{IPAM, attachment, layer2, network, ports, refusal};
@@ -27,6 +28,26 @@ fn no_link_is_made_if_there_is_no_address() {
     let node = Node::new().with_ipam(empty);
     refusal(Bridge::add(&attachment("")), CniError::CONFIG, "IPAM plugin returned missing IP config");
     assert!(ports(&node).is_empty());
+}
+
+#[test]
+fn a_native_ipam_plugin_finds_the_link_when_it_is_asked() {
+    let attachment = attachment("").with_native_ipam();
+    let node = Node::new().with_ipam_address("10.1.0.5/24", None);
+    node.fail_next("ipam.add", CniError::new(106, "nobody answers"));
+    refusal(Bridge::add(&attachment), 106, "nobody answers");
+    assert!(node.link(Side::Container, "eth0").is_some());
+    let node = Node::new().with_ipam_address("10.1.0.5/24", None);
+    let result = Bridge::add(&attachment).unwrap();
+    assert_eq!((result.interfaces.len(), result.ips.len()), (3, 1));
+    assert_eq!(node.addresses(Side::Container, "eth0").len(), 1);
+    // The link goes also if it cannot release the address, and not before.
+    node.fail_next("link.remove", NetError::Busy("in use".to_owned()));
+    Bridge::del(&attachment).unwrap_err();
+    assert_eq!(node.ipam_calls(), [IpamCall::Add, IpamCall::Del]);
+    node.fail_next("ipam.del", CniError::new(11, "locked"));
+    refusal(Bridge::del(&attachment), 11, "locked");
+    assert!(node.link(Side::Container, "eth0").is_none());
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub(super) struct Call {
     config: Value,
     arguments: Vec<(String, String)>,
     prev_result: Option<CniResult>,
+    is_ipam_native: bool,
+    is_made_here: bool,
     /// Without a list nothing is known to be stale.
     pub(super) valid: Option<Vec<AttachmentId>>,
 }
@@ -47,6 +49,8 @@ impl Call {
             config: serde_json::from_str(text).unwrap_or_default(),
             arguments: Vec::new(),
             prev_result: None,
+            is_ipam_native: false,
+            is_made_here: true,
             valid: None,
         }
     }
@@ -129,6 +133,18 @@ impl Attachment {
         self.edit(|call| call.prev_result = Some(result))
     }
 
+    /// With an IPAM plugin that is a native program.
+    #[must_use]
+    pub fn with_native_ipam(self) -> Self {
+        self.edit(|call| call.is_ipam_native = true)
+    }
+
+    /// Made by a native plugin.
+    #[must_use]
+    pub fn made_elsewhere(self) -> Self {
+        self.edit(|call| call.is_made_here = false)
+    }
+
     /// Makes this the one that is served.
     fn serve(&self) -> &Call {
         state::current().borrow_mut().call = Rc::clone(&self.0);
@@ -163,6 +179,17 @@ impl Attachment {
     /// The result of the plugin before this one, or of ADD.
     pub fn prev_result(&self) -> Option<CniResult> {
         self.serve().prev_result.clone()
+    }
+
+    /// Whether the plugin that `ipam.type` names is a native program.
+    pub fn has_native_ipam(&self) -> bool {
+        let call = self.serve();
+        call.has_ipam() && call.is_ipam_native
+    }
+
+    /// Whether this host made the attachment.
+    pub fn is_made_here(&self) -> bool {
+        self.serve().is_made_here
     }
 }
 

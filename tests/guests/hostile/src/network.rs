@@ -177,7 +177,7 @@ impl Raid<'_> {
             vni: step.count("vni"),
             port: if step.has("port") { step.count("port") as u16 } else { 4789 },
             local: step.has("local").then(|| ip(step.text("local"))).transpose()?,
-            learning: false,
+            learning: step.is("learning"),
             mtu: step.count("mtu"),
             mac: step.has("mac").then(|| mac_address(step)),
             up: true,

@@ -45,6 +45,7 @@ impl Raid<'_> {
                 }
             },
             "ask-ipam" => return Some(self.ask()),
+            "have-ipam-collect" => return Some(self.network.map_or(Ok(()), ipam::gc)),
             "use-after-drop" => return Some(use_after_drop()),
             "use-as-another" => return Some(use_as_another()),
             "use-invented" => {

@@ -1,0 +1,71 @@
+//! Nodes whose kernel settings cannot be written, as inside of many containers.
+
+use anyhow::{Context, ensure};
+
+use super::network::{NETWORKS, Network, RICH, native};
+use super::scene::{Allowed, Scene};
+use crate::Test;
+use crate::lab::Plugins;
+
+pub(super) fn tests() -> Vec<Test> {
+    [Some(&RICH), NETWORKS.iter().find(|network| network.plugin == "ptp")]
+        .into_iter()
+        .flatten()
+        .map(|network| {
+            Test::new(format!("settings: read-only ones keep nobody from {}", network.name), || {
+                read_only(network)
+            })
+        })
+        .collect()
+}
+
+fn read_only(network: &'static Network) -> anyhow::Result<()> {
+    // Newer native plugins insist on one.
+    let is_old = !Plugins::native()?.supports(network.plugin, "1.1.0")?;
+    for is_native in [false, true].into_iter().filter(|is_native| is_old || !is_native) {
+        let mut scene = Scene::new(network, 1)?;
+        scene.config["cniVersion"] = "1.0.0".into();
+        // Without these there would be no network.
+        for key in ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"] {
+            scene.lab.on_node(&format!("sysctl -w {key}=1"))?;
+        }
+        scene.lab.on_node("mount --bind /proc/sys /proc/sys")?;
+        scene.lab.on_node("mount -o remount,bind,ro /proc/sys")?;
+        let before = scene.state()?;
+        let call = |command| -> anyhow::Result<String> {
+            let mut call = scene.call(command, 0);
+            if is_native {
+                let container = &scene.lab.containers[0];
+                let program = native(network.plugin)?;
+                let directory = program.parent().context("a plugin is in a directory")?.to_owned();
+                call = scene
+                    .lab
+                    .call_binary(program, command)
+                    .variable("CNI_PATH", directory)
+                    .variable("CNI_CONTAINERID", &container.id)
+                    .variable("CNI_NETNS", &container.path)
+                    .variable("CNI_IFNAME", "eth0")
+                    .config(&scene.config);
+            }
+            let output = scene.lab.node.enter(|| call.program().run())?;
+            ensure!(output.status.success(), "{command}, native {is_native}: {}", output.stdout);
+            Ok(output.stderr)
+        };
+        let notes = call("ADD")?;
+        if !is_native {
+            ensure!(
+                notes.contains("accept_dad") && notes.contains("it stays as it is"),
+                "the notes are {notes}"
+            );
+        }
+        ensure!(
+            scene.lab.in_container(0, "ip address show eth0")?.contains("fd00:1::2/64"),
+            "there is no address"
+        );
+        call("DEL")?;
+        if !is_native {
+            scene.expect(&before, Allowed::Shared)?;
+        }
+    }
+    Ok(())
+}
