@@ -4,6 +4,7 @@ mod attachments;
 mod audit;
 mod chain;
 mod install;
+mod output;
 mod plan;
 mod plugin;
 mod policy;
@@ -37,8 +38,9 @@ enum Command {
     /// network is not touched. Runs without root where unprivileged user
     /// namespaces are allowed.
     Try {
-        /// A network configuration or list of plugins (JSON); without one, a
-        /// bridge with addresses of 10.244.0.0/16 and masquerading.
+        /// A network configuration or list of plugins (JSON), all of which come
+        /// with weir; "-" for standard input. Without one, a bridge with
+        /// addresses of 10.244.0.0/16 and masquerading.
         conflist: Option<PathBuf>,
     },
     /// Installs weir and a link to it for each plugin type.
@@ -90,7 +92,7 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         Command::Audit(options) => audit::run(&options),
     };
     match done {
-        Ok(code) => code,
+        Ok(code) => output::verdict(code),
         Err(error) => {
             eprintln!("weir: {error:#}");
             ExitCode::FAILURE

@@ -43,7 +43,7 @@ pub use port::Port;
 pub use refusal::Refusal;
 pub(crate) use rule::{Effect, Key};
 pub use settings::{Limits, Signing};
-pub(crate) use value::LINK_KINDS;
+pub(crate) use value::{LINK_KINDS, check_digest, check_name};
 
 use crate::audit::AuditSettings;
 pub use crate::protocol::Protocol;

@@ -179,11 +179,21 @@ fn unwritable() -> anyhow::Result<()> {
 
 fn command() -> anyhow::Result<()> {
     let scene = Scene::new(&RICH, 2)?;
-    ensure!(weir(&scene, "")?.contains("no records"), "it says {}", weir(&scene, "")?);
+    ensure!(weir(&scene, "")?.is_empty(), "it says {}", weir(&scene, "")?);
+    let of = |arguments: &str| {
+        let weir = scene.lab.bin.join("weir");
+        line(format!("{} audit {arguments}", weir.display()).trim()).variable("WEIR_AUDIT_FILE", log(&scene))
+    };
+    let said = of("").run()?.stderr;
+    ensure!(said.contains("no records"), "it says {said}");
+    let absent = of("/absent").run()?;
+    ensure!(absent.stderr.contains("there is no file /absent"), "it says {}", absent.stderr);
+    ensure!(absent.status.code() == Some(1), "it ends with {}", absent.status);
     scene.add(0)?;
     // The writer was killed in the middle of a line.
     fs::File::options().append(true).open(log(&scene))?.write_all(b"{\"time\":\"2026-01-01T00:0")?;
     scene.add(1)?;
+    fs::File::options().append(true).open(log(&scene))?.write_all(b"nonsense\n")?;
     fs::rename(log(&scene), scene.lab.path("audit.jsonl.1"))?;
     scene.del(0)?;
     let all = weir(&scene, "")?;
@@ -205,6 +215,10 @@ fn command() -> anyhow::Result<()> {
     ensure!(count("--outcome done")? == total && count("--outcome denied")? == 0, "by outcomes");
     ensure!(count("--since 1h")? == total && count("--since 2999-01-01T00:00:00Z")? == 0, "by times");
     ensure!(count("--tenant team-a")? == 0, "by tenants");
+    let said = of("--tenant team-a").run()?.stderr;
+    ensure!(said.contains("that are no records: 1") && said.contains("no record in"), "it says {said}");
+    let like_plans = of("").arguments(["--operation", "create veth"]).succeed()?;
+    ensure!(like_plans.lines().count() == 2, "by operations, as plans name them: {like_plans}");
     let json = weir(&scene, "--json --operation create-veth --container c2")?;
     let entry: Value = serde_json::from_str(json.trim())?;
     ensure!(entry["container"] == "c2" && entry["outcome"] == "done", "it says {json}");
@@ -230,7 +244,7 @@ fn named() -> anyhow::Result<()> {
     };
     ensure!(audit("").succeed()?.contains("create-veth"), "it says {}", audit("").succeed()?);
     // The environment comes before the policy, an argument before either.
-    let elsewhere = audit("").variable("WEIR_AUDIT_FILE", log(&scene)).succeed()?;
+    let elsewhere = audit("").variable("WEIR_AUDIT_FILE", log(&scene)).run()?.stderr;
     ensure!(elsewhere.contains("no records"), "it says {elsewhere}");
     let argument = audit(&path.display().to_string()).variable("WEIR_AUDIT_FILE", log(&scene)).succeed()?;
     ensure!(argument.contains("create-veth"), "it says {argument}");

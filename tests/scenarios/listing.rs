@@ -13,6 +13,7 @@ use crate::lab::{changes, line};
 pub(super) fn tests() -> Vec<Test> {
     vec![
         Test::new("attachments: an empty journal is said to be empty", empty),
+        Test::new("attachments: whoever stops reading causes no fault", unread),
         Test::new("attachments: attached, interrupted and busy ones are told apart", states),
     ]
 }
@@ -29,6 +30,41 @@ fn empty() -> anyhow::Result<()> {
         ensure!(list(&scene, "--json")?.is_empty(), "it says {}", list(&scene, "--json")?);
         scene.add(0)?;
         scene.del(0)?;
+    }
+    Ok(())
+}
+
+/// What the commands do whose output nobody takes, or that cannot be written.
+fn unread() -> anyhow::Result<()> {
+    let scene = Scene::new(&RICH, 1)?;
+    scene.add(0)?;
+    let commands =
+        ["attachments", "attachments --json", "plugin list", "plugin inspect bridge", "policy check"];
+    for command in commands {
+        for (sink, code) in [("| true", 0), (">/dev/full", 1)] {
+            let weir = scene.lab.bin.join("weir");
+            // The reader has gone before anything is written.
+            let script = format!("{{ sleep 0.1; {} {command}; echo $? >\"$CODE\"; }} {sink}", weir.display());
+            let file = scene.lab.path("code");
+            let output = line("bash -c")
+                .arguments([script])
+                .variable("CODE", &file)
+                .variable("WEIR_STATE_DIR", scene.lab.path("weir"))
+                .variable("WEIR_POLICY_DIR", scene.lab.path("policy"))
+                .run()?;
+            let ended = std::fs::read_to_string(&file)?;
+            ensure!(
+                ended.trim() == code.to_string(),
+                "{command} {sink} ends with {ended}: {}",
+                output.stderr
+            );
+            let says = output.stderr.contains("write to standard output");
+            ensure!(
+                says == (code == 1) && !output.stderr.contains("panicked"),
+                "{command}: {}",
+                output.stderr
+            );
+        }
     }
     Ok(())
 }

@@ -54,7 +54,7 @@ struct Policy {
 
 /// What the command said.
 struct Said {
-    success: bool,
+    code: Option<i32>,
     text: String,
 }
 
@@ -86,25 +86,28 @@ impl Policy {
             .variable("WEIR_POLICY_DIR", self.directory.path())
             .variable("WEIR_STATE_DIR", self.path("state"))
             .run()?;
-        // A code of 2 is clap's: a command that does not exist.
-        ensure!(
-            matches!(output.status.code(), Some(0 | 1)),
-            "{arguments}: {}: {}",
-            output.status,
-            output.stderr
-        );
-        Ok(Said { success: output.status.success(), text: output.stdout + &output.stderr })
+        let code = output.status.code();
+        ensure!(matches!(code, Some(0..=2)), "{arguments}: {}: {}", output.status, output.stderr);
+        ensure!(!output.stderr.contains("unexpected argument"), "{arguments}: {}", output.stderr);
+        Ok(Said { code, text: output.stdout + &output.stderr })
     }
 
     fn succeed(&self, arguments: &str) -> anyhow::Result<String> {
         let said = self.run(arguments)?;
-        ensure!(said.success, "{arguments} failed: {}", said.text);
+        ensure!(said.code == Some(0), "{arguments} failed: {}", said.text);
         Ok(said.text)
     }
 
     fn fail(&self, arguments: &str) -> anyhow::Result<String> {
         let said = self.run(arguments)?;
-        ensure!(!said.success, "{arguments} succeeded: {}", said.text);
+        ensure!(said.code == Some(1), "{arguments} ended with {:?}: {}", said.code, said.text);
+        Ok(said.text)
+    }
+
+    /// A question that cannot be answered.
+    fn puzzle(&self, arguments: &str) -> anyhow::Result<String> {
+        let said = self.run(arguments)?;
+        ensure!(said.code == Some(2), "{arguments} ended with {:?}: {}", said.code, said.text);
         Ok(said.text)
     }
 }
@@ -218,7 +221,7 @@ fn modes() -> anyhow::Result<()> {
     fs::set_permissions(policy.path("policy.toml"), Permissions::from_mode(0o666))?;
     let said = policy.fail("check")?;
     has(&said, at(&policy.path("policy.toml"), " error: others than its owner may write to it (mode 0666)"))?;
-    has(&policy.fail("explain --network n --plugin bridge")?, "chmod go-w")
+    has(&policy.puzzle("explain --network n --plugin bridge")?, "chmod go-w")
 }
 
 fn explain() -> anyhow::Result<()> {
@@ -289,11 +292,20 @@ fn operations() -> anyhow::Result<()> {
         ("delegate:dhcp", "delegates = [\"dhcp\"]".to_owned()),
         ("port:8080/tcp", "ports = [\"8080/tcp\"]".to_owned()),
         ("port:[fd00::1]:53/udp", "ports = [\"[fd00::1]:53/udp\"]".to_owned()),
-        ("port:80", "\"80\" names no ports".to_owned()),
-        ("reboot:now", "expected one of import, namespace".to_owned()),
+        ("data-dir:/srv/leases", "data-dirs = [\"/srv/leases\"]".to_owned()),
     ] {
         has(&policy.fail(&ask(op))?, reason)?;
     }
+    for (op, reason) in [
+        ("reboot:now", "expected one of import, namespace"),
+        ("port:80", "\"80\" names no ports"),
+        ("data-dir:/srv/../etc", "write it without"),
+        ("create-link:tap:x", "is no kind of links"),
+    ] {
+        has(&policy.puzzle(&ask(op))?, reason)?;
+    }
+    has(&policy.puzzle(&format!("{} --digest 0123", ask("bridge:br-b")))?, "is no digest")?;
+    has(&policy.puzzle(&format!("{} --dir /absent", ask("bridge:br-b")))?, "there is no such directory")?;
     has(&policy.succeed("explain --network n --plugin bridge --op route:0.0.0.0/0")?, "no rule restricts")?;
     has(&policy.fail("explain --network n --plugin bridge --op bridge:br-uplink")?, "forbids it")?;
     Ok(())
@@ -331,6 +343,6 @@ fn pasted() -> anyhow::Result<()> {
 
 fn broken() -> anyhow::Result<()> {
     let policy = Policy::new(&[("policy.toml", "[[allow]]\nplugins = \"bridge\"\n")])?;
-    let said = policy.fail("explain --network n --plugin bridge")?;
+    let said = policy.puzzle("explain --network n --plugin bridge")?;
     has(&said, at(&policy.path("policy.toml"), "2:1: unknown key \"plugins\""))
 }

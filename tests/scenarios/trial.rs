@@ -36,6 +36,11 @@ pub(super) fn tests() -> Vec<Test> {
     let bad = [
         ("an unknown plugin", r#"{"cniVersion":"1.0.0","name":"t","type":"absent"}"#, "absent"),
         (
+            "a list with other plugins",
+            r#"{"cniVersion":"1.0.0","name":"t","plugins":[{"type":"loopback"},{"type":"portmap"}]}"#,
+            "portmap do not come with weir",
+        ),
+        (
             "a bad subnet",
             r#"{"cniVersion":"1.0.0","name":"t","type":"bridge","ipam":{"type":"host-local","subnet":"10.1.0.0/33"}}"#,
             "10.1.0.0/33",

@@ -183,6 +183,9 @@ fn check(stat: &FileStat, kind: SFlag, path: &Path) -> Result<(), StoreError> {
         return untrusted("it is no regular file".to_owned());
     }
     let own = geteuid();
+    if stat.st_uid == 0 && !own.is_root() {
+        return Err(StoreError::NotRoot { path: path.to_owned() });
+    }
     if stat.st_uid != own.as_raw() {
         return untrusted(format!("it belongs to user {}, not to user {own}", stat.st_uid));
     }

@@ -50,6 +50,8 @@ pub(crate) enum StoreError {
     /// The file system failed.
     #[error("{attempt} {}: {error}", path.display())]
     Io { attempt: &'static str, path: PathBuf, error: io::Error },
+    #[error("{} belongs to root", path.display())]
+    NotRoot { path: PathBuf },
 }
 
 impl StoreError {
@@ -71,6 +73,7 @@ impl StoreError {
             Self::Untrusted { .. } => {
                 "only the user that weir runs as may own it and write to it: correct owner and mode if that was an accident, otherwise remove it and run \"weir plugin add\" again"
             }
+            Self::NotRoot { .. } => "run this as root",
             Self::Damaged { .. } => "run \"weir plugin add\" again with the component",
             Self::Outdated { .. } => "run \"weir plugin refresh\"",
             Self::Io { .. } => "",

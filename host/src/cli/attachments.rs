@@ -1,6 +1,5 @@
 //! `weir attachments`: what the journal knows.
 
-use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,6 +8,7 @@ use anyhow::Result;
 use comfy_table::{Table, presets};
 use serde_json::json;
 
+use crate::cli::output::say;
 use crate::journal::{self, Entry, State};
 use crate::request::state_paths;
 
@@ -19,18 +19,16 @@ pub(super) fn run(as_json: bool) -> Result<ExitCode> {
         entries.extend(journal::look(&directory, &name)?);
     }
     if as_json {
-        print_json(&entries)?;
+        print_json(&entries);
     } else if entries.is_empty() {
-        println!("no attachments in {}", directory.display());
+        say!("no attachments in {}", directory.display());
     } else {
-        println!("{}", table(&entries));
+        say!("{}", table(&entries));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-#[expect(clippy::disallowed_methods, reason = "a command's output")]
-fn print_json(entries: &[Entry]) -> Result<()> {
-    let mut out = std::io::stdout().lock();
+fn print_json(entries: &[Entry]) {
     for Entry { header, state } in entries {
         let (state, addresses) = described(state);
         let line = json!({
@@ -43,9 +41,8 @@ fn print_json(entries: &[Entry]) -> Result<()> {
             "state": state,
             "addresses": addresses,
         });
-        writeln!(out, "{line}")?;
+        say!("{line}");
     }
-    Ok(())
 }
 
 fn table(entries: &[Entry]) -> Table {

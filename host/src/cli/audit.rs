@@ -71,14 +71,24 @@ fn since(text: &str) -> Result<Since> {
 pub(super) fn run(options: &Options) -> Result<ExitCode> {
     let path = options.file.clone().unwrap_or_else(log);
     if files(&path).is_empty() && !options.follow {
-        println!("no records in {}", path.display());
+        if options.file.is_some() {
+            bail!("show the audit log: there is no file {}", path.display());
+        }
+        eprintln!("weir: no records in {}", path.display());
         return Ok(ExitCode::SUCCESS);
     }
-    match show(options, Lines::of(path)) {
+    let shown = match show(options, Lines::of(path.clone())) {
         // Whoever reads has seen enough, as in `weir audit | head`.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
-        shown => shown.map(|()| ExitCode::SUCCESS).context("show the audit log"),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
+        shown => shown.context("show the audit log")?,
+    };
+    if shown.damaged > 0 {
+        eprintln!("weir: lines of {} that are no records: {}", path.display(), shown.damaged);
     }
+    if shown.records == 0 {
+        eprintln!("weir: no record in {} is like that", path.display());
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Where calls on this node leave their records.
@@ -92,13 +102,28 @@ fn log() -> PathBuf {
     paths.audit(policy.audit().file.as_deref())
 }
 
+/// How many lines were what.
+#[derive(Debug, Default)]
+struct Shown {
+    records: usize,
+    damaged: usize,
+}
+
 #[expect(clippy::disallowed_methods, reason = "a command's output")]
-fn show(options: &Options, mut lines: Lines) -> io::Result<()> {
+fn show(options: &Options, mut lines: Lines) -> io::Result<Shown> {
+    let mut shown = Shown::default();
     let mut out = io::BufWriter::new(io::stdout().lock());
     loop {
         while let Some(line) = lines.next()? {
             let line = String::from_utf8_lossy(&line);
-            let Some(entry) = Entry::read(&line).filter(|entry| options.fits(entry)) else { continue };
+            let Some(entry) = Entry::read(&line) else {
+                shown.damaged += 1;
+                continue;
+            };
+            if !options.fits(&entry) {
+                continue;
+            }
+            shown.records += 1;
             let entry = entry.harmless();
             if options.json {
                 serde_json::to_writer(&mut out, &entry)?;
@@ -109,7 +134,7 @@ fn show(options: &Options, mut lines: Lines) -> io::Result<()> {
         }
         out.flush()?;
         if !options.follow {
-            return Ok(());
+            return Ok(shown);
         }
         lines.wait();
     }
@@ -122,10 +147,18 @@ impl Options {
             && is(&self.tenant, &entry.tenant)
             && is(&self.plugin, &entry.plugin)
             && self.container.as_ref().is_none_or(|wanted| entry.container.starts_with(wanted.as_str()))
-            && self.operation.as_ref().is_none_or(|wanted| entry.operation.contains(wanted.as_str()))
+            && self
+                .operation
+                .as_ref()
+                .is_none_or(|wanted| spelled(&entry.operation).contains(&spelled(wanted)))
             && self.outcome.is_none_or(|wanted| wanted == entry.outcome)
             && self.since.as_ref().is_none_or(|Since(wanted)| entry.time.as_ref() >= wanted.as_str())
     }
+}
+
+/// An operation's name as a plan and a trial show it too.
+fn spelled(operation: &str) -> String {
+    operation.replace('-', " ")
 }
 
 /// A record for people. Columns have a width for what is usual, as the widest
@@ -133,7 +166,7 @@ impl Options {
 fn row(entry: &Entry<'_>) -> String {
     let tenant = if entry.tenant.is_empty() { String::new() } else { format!(" ({})", entry.tenant) };
     let mut row = format!(
-        "{:27} {:6} {:6} {:12} {:24} {:11} {:22} {}",
+        "{:27} {:6} {:6} {:20} {:24} {:11} {:22} {}",
         entry.time,
         entry.outcome,
         entry.command,

@@ -1,6 +1,9 @@
 //! A network configuration: one plugin or a list, run as a runtime does
 //! (specification, section "Lifecycle & Ordering").
 
+use std::path::Path;
+use std::{fs, io};
+
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
@@ -12,6 +15,14 @@ use crate::version::Version;
 
 /// Makes the environment of a call of a plugin type.
 pub(super) type Surroundings<'a> = dyn Fn(Command, &str) -> Result<Environment, Failure> + 'a;
+
+/// Reads a configuration; `-` is standard input.
+pub(super) fn read(path: &Path) -> Result<String> {
+    if path == Path::new("-") {
+        return io::read_to_string(io::stdin()).context("read standard input");
+    }
+    fs::read_to_string(path).with_context(|| format!("read {}", path.display()))
+}
 
 /// The plugins of a network, in their order.
 pub(super) struct Chain {

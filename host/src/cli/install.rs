@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 
 use crate::catalog;
+use crate::cli::output::say;
 use crate::request::state_paths;
 
 /// The name of the binary itself.
@@ -23,7 +24,7 @@ pub(super) fn run(bin_dir: &Path, types: &[String], replace: bool) -> Result<Exi
     let foreign: Vec<&str> = types.iter().copied().filter(|name| is_foreign(&bin_dir.join(name))).collect();
     if !foreign.is_empty() && !replace {
         bail!(
-            "install into {}: {} there are other programs; --replace replaces them, --types leaves some out",
+            "install into {}: other programs have the names {}; --replace replaces them, --types leaves some out",
             bin_dir.display(),
             foreign.join(", ")
         );
@@ -33,7 +34,7 @@ pub(super) fn run(bin_dir: &Path, types: &[String], replace: bool) -> Result<Exi
     for name in &types {
         link(bin_dir, name)?;
     }
-    println!("{}: weir, and links to it for {}", bin_dir.display(), types.join(", "));
+    say!("{}: weir, and links to it for {}", bin_dir.display(), types.join(", "));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -68,9 +69,11 @@ fn install_program(bin_dir: &Path) -> Result<()> {
 fn link(bin_dir: &Path, name: &str) -> Result<()> {
     let fresh = unfinished(bin_dir, name);
     let _ = fs::remove_file(&fresh);
-    symlink(PROGRAM, &fresh)
-        .and_then(|()| fs::rename(&fresh, bin_dir.join(name)))
-        .with_context(|| format!("link {} to weir", bin_dir.join(name).display()))
+    let linked = symlink(PROGRAM, &fresh).and_then(|()| fs::rename(&fresh, bin_dir.join(name)));
+    if linked.is_err() {
+        let _ = fs::remove_file(&fresh);
+    }
+    linked.with_context(|| format!("link {} to weir", bin_dir.join(name).display()))
 }
 
 fn unfinished(bin_dir: &Path, name: &str) -> PathBuf {

@@ -4,8 +4,7 @@ mod container;
 mod report;
 
 use std::ffi::OsString;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
 
@@ -78,7 +77,7 @@ impl Wish {
 }
 
 pub(super) fn run(options: &Options) -> Result<ExitCode> {
-    let chain = Chain::parse(&read(&options.config)?)?;
+    let chain = Chain::parse(&chain::read(&options.config)?)?;
     let future = match (&options.netns, options.command) {
         (None, Wish::Add) => Some(FutureContainer::make()?),
         (None, Wish::Check) => {
@@ -102,20 +101,11 @@ pub(super) fn run(options: &Options) -> Result<ExitCode> {
     };
     let report = report.with_texts(&|text| plan.for_people(text));
     if options.json {
-        report.print_json()?
+        report.print_json()
     } else {
         report.print()
     }
     Ok(if report.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn read(path: &Path) -> Result<String> {
-    if path == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().lock().read_to_string(&mut text).context("read standard input")?;
-        return Ok(text);
-    }
-    std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))
 }
 
 struct Plan<'a> {

@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 
 use crate::catalog::{Digest, Store, Writer};
+use crate::cli::output::say;
 use crate::request::state_paths;
 
 #[derive(Debug, Subcommand)]
@@ -99,11 +100,11 @@ fn remove(kind: &str, digest: Option<&str>) -> Result<()> {
     let writer = Writer::open(&paths)?;
     let only = digest.map(|digest| version(writer.store(), kind, digest)).transpose()?;
     for digest in writer.remove(kind, only.as_ref())? {
-        println!("removed {kind} ({digest})");
+        say!("removed {kind} ({digest})");
     }
     let rule = rule::path(paths.policy(), kind);
     if rule.exists() {
-        println!("{} still has a rule for it, which does nothing now", rule.display());
+        say!("{} still has a rule for it, which does nothing now", rule.display());
     }
     Ok(())
 }
@@ -112,7 +113,7 @@ fn switch(kind: &str, digest: &str) -> Result<()> {
     let writer = Writer::open(&state_paths())?;
     let digest = version(writer.store(), kind, digest)?;
     writer.switch(kind, &digest)?;
-    println!("{kind} is served by {digest} now");
+    say!("{kind} is served by {digest} now");
     Ok(())
 }
 
@@ -122,9 +123,9 @@ fn refresh() -> Result<()> {
     let count = writer.refresh();
     progress.finish_and_clear();
     match count? {
-        0 => println!("everything that is installed was compiled for this weir already"),
-        1 => println!("compiled 1 component"),
-        count => println!("compiled {count} components"),
+        0 => say!("everything that is installed was compiled for this weir already"),
+        1 => say!("compiled 1 component"),
+        count => say!("compiled {count} components"),
     }
     Ok(())
 }
@@ -132,6 +133,9 @@ fn refresh() -> Result<()> {
 /// Finds the version of a type whose digest begins with `text`.
 fn version(store: &Store, kind: &str, text: &str) -> Result<Digest> {
     let digits = text.strip_prefix("sha256:").unwrap_or(text);
+    if digits.is_empty() {
+        bail!("a digest, or its beginning, is needed to tell versions of {kind} apart");
+    }
     let found: Vec<Digest> = store
         .records()?
         .into_iter()

@@ -7,7 +7,7 @@ mod question;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 
 #[derive(Debug, Subcommand)]
@@ -38,15 +38,17 @@ pub(super) struct Question {
     /// Whom the container belongs to: K8S_POD_NAMESPACE of CNI_ARGS.
     #[arg(long, value_name = "NAME")]
     tenant: Option<String>,
-    /// The digest of the plugin's component.
-    #[arg(long, value_name = "SHA256")]
+    /// The digest of the plugin's component, as `weir plugin inspect` shows it.
+    #[arg(long, value_name = "SHA256", value_parser = question::digest)]
     digest: Option<String>,
     /// One operation, as in import:weir:net/links, namespace:host,
     /// create-link:veth:veth0, bridge:br-a, parent:eth1 (also with what is put
     /// on it: parent:macvlan:eth1, parent:passthru:eth1, parent:vxlan:*),
-    /// address:10.1.2.3, route:0.0.0.0/0, neighbor:10.1.2.3, sysctl:accept_ra
-    /// or delegate:dhcp. Ends with 1 if it is denied.
-    #[arg(long, value_name = "OPERATION")]
+    /// address:10.1.2.3, route:0.0.0.0/0, neighbor:10.1.2.3, sysctl:accept_ra,
+    /// delegate:dhcp, data-dir:/srv/leases, port:8080/tcp or
+    /// port:127.0.0.1:8080/tcp. Ends with 1 if it is denied, with 2 if that
+    /// cannot be told.
+    #[arg(long, value_name = "OPERATION", value_parser = question::checked)]
     op: Option<String>,
     /// The directory of policy.toml and policy.d [default: /etc/weir, or
     /// WEIR_POLICY_DIR].
@@ -59,11 +61,23 @@ pub(super) struct Question {
 
 pub(super) fn run(command: PolicyCommand) -> Result<ExitCode> {
     match command {
-        PolicyCommand::Check { dir } => Ok(check::run(&directory(dir))),
-        PolicyCommand::Explain(question) => explain::run(question),
+        PolicyCommand::Check { dir } => check::run(dir),
+        PolicyCommand::Explain(question) => explain::run(question).or_else(|error| {
+            eprintln!("weir: {error:#}");
+            // As for a question that cannot be read.
+            std::process::exit(2)
+        }),
     }
 }
 
-fn directory(named: Option<PathBuf>) -> PathBuf {
-    named.unwrap_or_else(|| crate::request::state_paths().policy().to_owned())
+/// The directory of the policy. One that is named has to exist: a mistyped one
+/// would be taken for a node without a policy.
+fn directory(named: Option<PathBuf>) -> Result<PathBuf> {
+    match named {
+        Some(directory) if !directory.is_dir() => {
+            bail!("--dir {}: there is no such directory", directory.display())
+        }
+        Some(directory) => Ok(directory),
+        None => Ok(crate::request::state_paths().policy().to_owned()),
+    }
 }

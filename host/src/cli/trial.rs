@@ -10,9 +10,10 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
-use super::chain::Chain;
+use super::chain::{self, Chain};
+use crate::catalog;
 use crate::paths::Paths;
 use crate::request::{Command, Environment};
 use crate::result::CniResult;
@@ -27,10 +28,18 @@ const EXAMPLE: &str = r#"{ "cniVersion": "0.4.0", "name": "mynet", "type": "brid
 
 pub(super) fn run(conflist: Option<&Path>) -> Result<ExitCode> {
     let text = match conflist {
-        Some(path) => std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?,
+        Some(path) => chain::read(path)?,
         None => EXAMPLE.to_owned(),
     };
     let chain = Chain::parse(&text)?.without_data_dir();
+    let others: Vec<&str> = chain.types().into_iter().filter(|kind| !catalog::is_bundled(kind)).collect();
+    if !others.is_empty() {
+        bail!(
+            "try network {}: {} do not come with weir, and a trial runs nothing else; \"weir plan\" shows what the other plugins of the list would do",
+            chain.name,
+            others.join(", ")
+        );
+    }
     // Still outside of the namespaces, so that it is deleted at the end.
     let directory =
         tempfile::Builder::new().prefix("weir-try-").tempdir().context("create a directory for the trial")?;
@@ -131,6 +140,10 @@ impl Trial {
         }
         for ip in &other.ips {
             let target = ip.address.address;
+            if target.is_loopback() {
+                self.report.note(&format!("{target} is each container's own address"));
+                continue;
+            }
             self.report.probe(&format!("one pings two ({target})"), probe::ping(from, target));
         }
         let own = self.node.addresses()?;

@@ -1,11 +1,9 @@
 //! What a plan tells its user.
 
-use std::io::Write;
-
-use anyhow::Result;
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 
+use crate::cli::output::say;
 use crate::failure::Failure;
 use crate::printable::printable;
 use crate::request::Command;
@@ -57,34 +55,34 @@ impl Report<'_> {
 
     pub(super) fn print(&self) {
         let command = self.command.as_str();
-        println!(
+        say!(
             "What {command} on network {} ({}) would do; nothing of it is done:\n",
             printable(self.network),
             printable(&self.types.join(" + "))
         );
         if self.operations.is_empty() {
-            println!("  it would change nothing");
+            say!("  it would change nothing");
         } else {
-            println!("{}", self.table());
+            say!("{}", self.table());
         }
         for note in &self.notes {
-            println!("\nNote: {}", printable(note));
+            say!("\nNote: {}", printable(note));
         }
         match &self.outcome {
             Outcome::Success(Some(result)) => {
-                println!(
+                say!(
                     "\n{command} would succeed, with a result like this (names and addresses of links are random):"
                 );
-                println!("{result:#}");
+                say!("{result:#}");
             }
-            Outcome::Success(None) => println!("\n{command} would succeed."),
+            Outcome::Success(None) => say!("\n{command} would succeed."),
             Outcome::Failure(failure) => {
-                println!("\n{command} would fail with code {}: {}", failure.code, lines(&failure.message));
+                say!("\n{command} would fail with code {}: {}", failure.code, lines(&failure.message));
                 if !failure.details.is_empty() {
-                    println!("{}", lines(&failure.details));
+                    say!("{}", lines(&failure.details));
                 }
             }
-            Outcome::Unknown => println!("\nWhether {command} would succeed cannot be told."),
+            Outcome::Unknown => say!("\nWhether {command} would succeed cannot be told."),
         }
     }
 
@@ -103,8 +101,7 @@ impl Report<'_> {
         table
     }
 
-    #[expect(clippy::disallowed_methods, reason = "a command's output")]
-    pub(super) fn print_json(&self) -> Result<()> {
+    pub(super) fn print_json(&self) {
         let operations: Vec<Value> = self
             .operations
             .iter()
@@ -137,8 +134,7 @@ impl Report<'_> {
             "error": error,
             "notes": self.notes,
         });
-        writeln!(std::io::stdout().lock(), "{value}")?;
-        Ok(())
+        say!("{value}");
     }
 }
 
@@ -148,9 +144,15 @@ fn verdict(operation: &Operation) -> String {
     let allowed = if rules.is_empty() { "allowed".to_owned() } else { format!("allowed by {rules}") };
     match &operation.refusal {
         None => allowed,
-        Some(reason) if operation.is_denied => format!("denied: {}", lines(reason)),
-        Some(reason) => format!("{allowed}, and fails: {}", lines(reason)),
+        Some(reason) if operation.is_denied => format!("denied: {}", begin(reason)),
+        Some(reason) => format!("{allowed}, and fails: {}", begin(reason)),
     }
+}
+
+/// The first line of a text. A rule to paste follows, which stands below the
+/// table as well.
+fn begin(text: &str) -> String {
+    printable(text.lines().next().unwrap_or_default()).into_owned()
 }
 
 /// A text that may have several lines, as rules to paste have.

@@ -10,6 +10,7 @@ use super::grants::{self, Candidate};
 use super::trust::Trust;
 use super::{file, inspect, rule, size};
 use crate::catalog::{self, Change, Writer};
+use crate::cli::output::say;
 use crate::request::state_paths;
 
 pub(super) fn run(path: &Path, kind: Option<&str>, allow: &[String], signature: Option<&Path>) -> Result<()> {
@@ -35,11 +36,11 @@ pub(super) fn run(path: &Path, kind: Option<&str>, allow: &[String], signature: 
     progress.finish_and_clear();
     let (digest, change) = added.with_context(attempt)?;
     match &change {
-        Change::None => println!("{kind} is installed already, from the same component ({digest})"),
-        Change::Added => println!("installed {kind} ({digest}, {length})"),
-        Change::Restored => println!("installed {kind} again ({digest}, {length})"),
+        Change::None => say!("{kind} is installed already, from the same component ({digest})"),
+        Change::Added => say!("installed {kind} ({digest}, {length})"),
+        Change::Restored => say!("installed {kind} again ({digest}, {length})"),
         Change::Replaced(before) => {
-            println!(
+            say!(
                 "installed {kind} ({digest}, {length})\nit replaces {before}, which \"weir plugin use\" brings back"
             );
         }
@@ -50,18 +51,24 @@ pub(super) fn run(path: &Path, kind: Option<&str>, allow: &[String], signature: 
         let is_new = rule::write(paths.policy(), &kind, &digest, &interfaces)
             .with_context(|| format!("{kind} is installed, but no rule could be written for it"))?;
         let verb = if is_new { "now allows" } else { "already allows" };
-        println!("{} {verb} it {}", rule::path(paths.policy(), &kind).display(), interfaces.join(", "));
+        say!("{} {verb} it {}", rule::path(paths.policy(), &kind).display(), interfaces.join(", "));
+        if let Some(remark) = rule::remark(&interfaces) {
+            say!("{remark}");
+        }
         return Ok(());
     }
     let candidate = Candidate { kind: &kind, digest: &digest.to_string(), is_bundled: false };
     let grants = grants::of(paths.policy(), &candidate, None, description);
-    println!("{}", inspect::imports(description, &grants));
+    say!("{}", inspect::imports(description, &grants));
     if !grants.allow_everything() {
-        println!(
-            "\nIt may do nothing that no rule allows. This one, in {}, allows all that it uses:\n\n{}",
+        say!(
+            "\nIt may do nothing that no rule allows. This one, in {}, allows all interfaces that it uses:\n\n{}",
             rule::path(paths.policy(), &kind).display(),
             rule::text(&kind, &digest, &rule::wishes(description))
         );
+        if let Some(remark) = rule::remark(&rule::wishes(description)) {
+            say!("{remark}");
+        }
     }
     Ok(())
 }

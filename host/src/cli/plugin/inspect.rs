@@ -1,6 +1,5 @@
 //! `weir plugin inspect`.
 
-use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -10,6 +9,7 @@ use super::add::stem;
 use super::grants::{self, Candidate, Grants};
 use super::{file, rule, size};
 use crate::catalog::{self, Description, Digest};
+use crate::cli::output::say;
 use crate::failure::Failure;
 use crate::request::state_paths;
 
@@ -37,11 +37,12 @@ pub(super) fn run(target: &Path, network: Option<&str>, as_json: bool) -> Result
     let candidate = Candidate { kind: &kind, digest: &facts.digest, is_bundled: facts.is_bundled };
     let grants = grants::of(paths.policy(), &candidate, network, &facts.description);
     if as_json {
-        return print_json(&facts, &grants);
+        print_json(&facts, &grants);
+        return Ok(());
     }
     print(&facts, &grants)?;
     if grants.lack_a_rule() && facts.misfit.is_none() {
-        println!(
+        say!(
             "\nNo rule is about it. This one, in {}, allows all that it uses:\n\n{}",
             rule::path(paths.policy(), &kind).display(),
             rule::text(&kind, &facts.digest, &rule::wishes(&facts.description))
@@ -118,39 +119,35 @@ impl Facts {
 
 fn print(facts: &Facts, grants: &Grants) -> Result<()> {
     let Facts { title, digest, description, .. } = facts;
-    println!("{title}");
-    println!("  digest     {digest}");
-    println!("  size       {}", size(facts.size));
+    say!("{title}");
+    say!("  digest     {digest}");
+    say!("  size       {}", size(facts.size));
     if let Some(language) = &description.language {
-        println!("  language   {language}");
+        say!("  language   {language}");
     }
     if !description.tools.is_empty() {
-        println!("  made with  {}", description.tools.join(", "));
+        say!("  made with  {}", description.tools.join(", "));
     }
     if facts.is_bundled {
-        println!("  installed  it is part of weir");
+        say!("  installed  it is part of weir");
     } else if facts.installed.is_empty() {
-        println!("  installed  no");
+        say!("  installed  no");
     }
     for (kind, is_in_use) in &facts.installed {
-        println!(
-            "  installed  as {kind}{}",
-            if *is_in_use { "" } else { ", where another version is in use" }
-        );
+        say!("  installed  as {kind}{}", if *is_in_use { "" } else { ", where another version is in use" });
     }
     if let Some(key) = &facts.signed_by {
-        println!("  signed by  {key}");
+        say!("  signed by  {key}");
     }
-    println!("{}", exports(description));
-    println!("{}", imports(description, grants));
+    say!("{}", exports(description));
+    say!("{}", imports(description, grants));
     if let Some(misfit) = &facts.misfit {
-        println!("This weir cannot run it: {misfit}");
+        say!("This weir cannot run it: {misfit}");
     }
     Ok(())
 }
 
-#[expect(clippy::disallowed_methods, reason = "a command's output")]
-fn print_json(facts: &Facts, grants: &Grants) -> Result<()> {
+fn print_json(facts: &Facts, grants: &Grants) {
     let Description { imports, exports, language, tools } = &facts.description;
     let imports: Vec<_> = imports
         .iter()
@@ -181,8 +178,7 @@ fn print_json(facts: &Facts, grants: &Grants) -> Result<()> {
         "misfit": facts.misfit,
         "policyError": grants.error,
     });
-    writeln!(std::io::stdout(), "{value}")?;
-    Ok(())
+    say!("{value}");
 }
 
 fn exports(description: &Description) -> String {

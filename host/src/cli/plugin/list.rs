@@ -1,13 +1,12 @@
 //! `weir plugin list`.
 
-use std::io::Write;
-
 use anyhow::Result;
 use comfy_table::{Table, presets};
 use serde_json::json;
 
 use super::size;
 use crate::catalog::{Digest, Record};
+use crate::cli::output::say;
 use crate::failure::Failure;
 
 /// A version of a plugin type.
@@ -35,18 +34,16 @@ pub(super) fn run(as_json: bool) -> Result<()> {
             .then(one.record.added.cmp(&other.record.added))
     });
     if as_json {
-        print_json(&versions)?;
+        print_json(&versions);
     } else if versions.is_empty() {
-        println!("no plugins are installed; \"weir plugin add\" installs one");
+        say!("no plugins are installed; \"weir plugin add\" installs one");
     } else {
-        println!("{}", table(&versions));
+        say!("{}", table(&versions));
     }
     Ok(())
 }
 
-#[expect(clippy::disallowed_methods, reason = "a command's output")]
-fn print_json(versions: &[Version]) -> Result<()> {
-    let mut out = std::io::stdout().lock();
+fn print_json(versions: &[Version]) {
     for Version { kind, is_in_use, record } in versions {
         let line = json!({
             "type": kind,
@@ -60,9 +57,8 @@ fn print_json(versions: &[Version]) -> Result<()> {
             "added": record.added,
             "signedBy": record.signed_by,
         });
-        writeln!(out, "{line}")?;
+        say!("{line}");
     }
-    Ok(())
 }
 
 fn table(versions: &[Version]) -> Table {

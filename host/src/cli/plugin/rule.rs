@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::Failure;
 use crate::catalog::{Description, Digest, Directory};
-use crate::policy::unversioned;
+use crate::policy::{Key, unversioned};
 use crate::session::is_granted;
 
 /// A file of rules is no larger.
@@ -45,6 +45,42 @@ pub(super) fn text(kind: &str, digest: &impl fmt::Display, interfaces: &[&str]) 
         "[[allow]]\nname = \"{kind}\"\nplugin = \"{kind}\"\ndigest = \"{digest}\"\ninterfaces = [{}]\n",
         interfaces.join(", ")
     )
+}
+
+/// The keys that bound what a component does with interfaces. It may do nothing
+/// of what they do not name.
+pub(super) fn bounds(interfaces: &[&str]) -> Vec<Key> {
+    let of = |interface: &str| -> &[Key] {
+        match interface {
+            "weir:store/leases" => &[Key::Addresses, Key::DataDirs],
+            "weir:net/links" => &[Key::Namespaces, Key::Links, Key::LinkKinds, Key::Bridges, Key::Parents],
+            "weir:net/addresses" | "weir:firewall/masquerade" => &[Key::Addresses],
+            "weir:net/routes" => &[Key::Routes],
+            "weir:net/neighbors" => &[Key::Neighbors],
+            "weir:net/sysctls" => &[Key::Sysctls],
+            "weir:firewall/publish" => &[Key::Addresses, Key::Ports],
+            "weir:plugin/ipam" => &[Key::Delegates],
+            _ => &[],
+        }
+    };
+    let mut keys: Vec<Key> = interfaces.iter().flat_map(|interface| of(interface)).copied().collect();
+    keys.sort_unstable();
+    keys.dedup();
+    keys
+}
+
+/// What to add to a rule that names interfaces alone; none if it is enough.
+pub(super) fn remark(interfaces: &[&str]) -> Option<String> {
+    let mut keys: Vec<&str> = bounds(interfaces).into_iter().map(Key::as_str).collect();
+    if interfaces.contains(&"weir:store/leases") {
+        keys.push("leases");
+    }
+    (!keys.is_empty()).then(|| {
+        format!(
+            "What it may do with them has to be named too, as far as it needs it, by the keys {}.",
+            keys.join(", ")
+        )
+    })
 }
 
 /// Where the rules of a plugin type are.

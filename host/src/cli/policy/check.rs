@@ -1,29 +1,41 @@
 //! `weir policy check`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Result;
+use nix::unistd::geteuid;
+
+use super::directory;
 use crate::catalog;
+use crate::cli::output::say;
 use crate::policy;
 use crate::request::state_paths;
 
-pub(super) fn run(directory: &Path) -> ExitCode {
+pub(super) fn run(named: Option<PathBuf>) -> Result<ExitCode> {
+    Ok(check(&directory(named)?))
+}
+
+fn check(directory: &Path) -> ExitCode {
     let (document, ignored) = policy::read(directory);
     for path in &ignored {
-        println!(
+        say!(
             "{}: warning: it is not read: its name does not end in .toml, or begins with a dot",
             path.display()
         );
     }
     if !document.problems.is_empty() {
         for problem in &document.problems {
-            println!("{}: error: {}", problem.place(), problem.message);
+            say!("{}: error: {}", problem.place(), problem.message);
         }
-        println!("{}, so that nothing is allowed", count(document.problems.len(), "error"));
+        say!("{}, so that nothing is allowed", count(document.problems.len(), "error"));
+        if !geteuid().is_root() {
+            say!("(weir runs as root, and may read what this user cannot)");
+        }
         return ExitCode::FAILURE;
     }
     if document.files.is_empty() {
-        println!(
+        say!(
             "no policy in {}: plugins that come with weir may do what they are for, others nothing",
             directory.display()
         );
@@ -32,18 +44,18 @@ pub(super) fn run(directory: &Path) -> ExitCode {
     let bundled: Vec<&str> = catalog::bundled_names().collect();
     let warnings = policy::warnings(&document, &bundled);
     for warning in &warnings {
-        println!("{}: warning: {}", warning.place, warning.message);
+        say!("{}: warning: {}", warning.place, warning.message);
     }
     match catalog::names(&state_paths()) {
         Ok(known) => {
             for note in policy::strangers(&document, &known) {
-                println!("{}: note: {}", note.place, note.message);
+                say!("{}: note: {}", note.place, note.message);
             }
         }
-        Err(failure) => println!("note: which plugins are installed cannot be told: {failure}"),
+        Err(failure) => say!("note: which plugins are installed cannot be told: {failure}"),
     }
     let (rules, files) = (count(document.rules.len(), "rule"), count(document.files.len(), "file"));
-    println!("{rules} in {files}: no errors, {}", count(warnings.len() + ignored.len(), "warning"));
+    say!("{rules} in {files}: no errors, {}", count(warnings.len() + ignored.len(), "warning"));
     ExitCode::SUCCESS
 }
 

@@ -1,6 +1,5 @@
 //! `weir policy explain`.
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -9,12 +8,13 @@ use serde_json::{Value, json};
 
 use super::{Question, directory, question};
 use crate::catalog::{self, Origin};
+use crate::cli::output::say;
 use crate::policy::{self, Effect, Grant, Key, Operation, Permit, Policy, Refusal, Subject};
 use crate::request::state_paths;
 use crate::session::is_granted;
 
 pub(super) fn run(question: Question) -> Result<ExitCode> {
-    let (document, _) = policy::read(&directory(question.dir));
+    let (document, _) = policy::read(&directory(question.dir)?);
     let policy = Policy::of(document)?;
     // The component that serves the type at present, if there is one.
     let plugin = catalog::find(&state_paths(), &question.plugin)?;
@@ -37,11 +37,21 @@ pub(super) fn run(question: Question) -> Result<ExitCode> {
     let permit = policy.permit(&subject);
     match &question.op {
         Some(text) => {
-            let operation = question::operation(text)?;
+            let pool;
+            let operation = match question::operation(text)? {
+                Operation::DataDir { path, .. } => {
+                    pool = format!("{path}/{}", question.network);
+                    Operation::DataDir { path, pool: &pool }
+                }
+                operation => operation,
+            };
             let built_in = grants.and_then(|grants| not_built_for(&question.plugin, grants, &operation));
-            answer(&permit, &operation, built_in, question.json)
+            Ok(answer(&permit, &operation, built_in, question.json))
         }
-        None => describe(&permit, &subject, question.json),
+        None => {
+            describe(&permit, &subject, question.json);
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 
@@ -56,46 +66,42 @@ fn not_built_for(plugin: &str, grants: &[&str], operation: &Operation<'_>) -> Op
 
 /// Answers a question about one operation. `built_in` is why it is denied
 /// whatever the policy says.
-fn answer(
-    permit: &Permit,
-    operation: &Operation<'_>,
-    built_in: Option<String>,
-    as_json: bool,
-) -> Result<ExitCode> {
+fn answer(permit: &Permit, operation: &Operation<'_>, built_in: Option<String>, as_json: bool) -> ExitCode {
     let checked = match built_in {
         Some(reason) => Err((reason, String::new())),
         None => permit.check(operation).map_err(|refusal| (refusal.to_string(), refusal.hint())),
     };
     let place = permit.covering(operation).filter(|_| checked.is_ok()).map(|(grant, line)| grant.place(line));
     if as_json {
-        print_json(&json!({
+        let value = json!({
             "operation": operation.to_string(),
             "allowed": checked.is_ok(),
             "rule": place,
             "reason": checked.as_ref().err().map(|(reason, _)| reason),
             "hint": checked.as_ref().err().map(|(_, hint)| hint),
-        }))?;
+        });
+        say!("{value}");
     } else {
         match (&checked, place) {
-            (Ok(()), Some(place)) => println!("allowed by {place}: {operation}"),
-            (Ok(()), None) => println!("allowed, as no rule restricts this plugin: {operation}"),
+            (Ok(()), Some(place)) => say!("allowed by {place}: {operation}"),
+            (Ok(()), None) => say!("allowed, as no rule restricts this plugin: {operation}"),
             (Err((reason, hint)), _) => {
-                println!("denied: {reason}");
+                say!("denied: {reason}");
                 if !hint.is_empty() {
-                    println!("To allow it, {hint}");
+                    say!("To allow it, {hint}");
                 }
             }
         }
     }
-    Ok(if checked.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    if checked.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Describes all that a plugin may do.
-fn describe(permit: &Permit, subject: &Subject<'_>, as_json: bool) -> Result<ExitCode> {
+fn describe(permit: &Permit, subject: &Subject<'_>, as_json: bool) {
     let refusal = permit.is_allowed_at_all().err();
     let lines = if refusal.is_none() { lines(permit, subject.is_bundled) } else { Vec::new() };
     if as_json {
-        print_json(&json!({
+        let value = json!({
             "network": subject.network,
             "plugin": subject.plugin,
             "tenant": subject.tenant,
@@ -104,21 +110,21 @@ fn describe(permit: &Permit, subject: &Subject<'_>, as_json: bool) -> Result<Exi
             "reason": refusal.as_ref().map(Refusal::to_string),
             "hint": refusal.as_ref().map(Refusal::hint),
             "keys": lines.iter().map(Line::to_json).collect::<Vec<_>>(),
-        }))?;
-        return Ok(ExitCode::SUCCESS);
+        });
+        say!("{value}");
+        return;
     }
     if let Some(refusal) = refusal {
-        println!("{refusal}");
-        println!("To allow it, {}", refusal.hint());
+        say!("{refusal}");
+        say!("To allow it, {}", refusal.hint());
     } else if permit.is_unrestricted() {
-        println!("Plugin {} comes with weir, and no rule restricts it in this network.", subject.plugin);
+        say!("Plugin {} comes with weir, and no rule restricts it in this network.", subject.plugin);
     } else {
-        println!("{}", table(&lines));
+        say!("{}", table(&lines));
     }
     if !subject.is_bundled && subject.digest.is_empty() {
-        println!("Rules for a digest are left out: name it with --digest.");
+        say!("Rules for a digest are left out: name it with --digest.");
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// One thing that one rule says.
@@ -216,6 +222,7 @@ fn table(lines: &[Line]) -> Table {
     for Line { key, effect, values, place } in lines {
         let values = match values.as_deref() {
             None if *key == "interfaces" => "all that it was built for".to_owned(),
+            None if *effect == "at most" => "any number".to_owned(),
             None => "everything".to_owned(),
             Some([]) => "nothing".to_owned(),
             Some(values) => values.join(" "),
@@ -223,10 +230,4 @@ fn table(lines: &[Line]) -> Table {
         table.add_row([key, *effect, &values, place.as_deref().unwrap_or("(no rule)")]);
     }
     table
-}
-
-#[expect(clippy::disallowed_methods, reason = "a command's output")]
-fn print_json(value: &Value) -> Result<()> {
-    writeln!(std::io::stdout().lock(), "{value}")?;
-    Ok(())
 }

@@ -5,7 +5,19 @@ use std::net::IpAddr;
 use anyhow::{Context, Result, anyhow, bail};
 use ipnet::IpNet;
 
-use crate::policy::{Operation, Port, Side};
+use crate::policy::{Key, Operation, Port, Side, check_digest, check_name};
+
+/// An operation that can be read.
+pub(super) fn checked(text: &str) -> Result<String> {
+    operation(text).map(|_| text.to_owned())
+}
+
+/// Reads a digest, with or without the name of its function.
+pub(super) fn digest(text: &str) -> Result<String> {
+    let digest = if text.starts_with("sha256:") { text.to_owned() } else { format!("sha256:{text}") };
+    check_digest(&digest).map_err(|reason| anyhow!(reason))?;
+    Ok(digest)
+}
 
 /// Reads an operation, as in `bridge:br-a`.
 pub(super) fn operation(text: &str) -> Result<Operation<'_>> {
@@ -23,12 +35,18 @@ pub(super) fn operation(text: &str) -> Result<Operation<'_>> {
             let (kind, name) = object.split_once(':').with_context(|| {
                 format!("operation {text:?}: expected a kind and a name, as in create-link:veth:veth0")
             })?;
+            named(Key::LinkKinds, kind)?;
+            named(Key::Links, name)?;
             Operation::CreateLink { kind, name }
         }
         "bridge" => Operation::Bridge(object),
         "parent" => match object.split_once(':') {
             Some(("passthru", name)) => Operation::Passthru(name),
-            Some((kind, name)) => Operation::PutOn { kind, parent: Some(name).filter(|name| *name != "*") },
+            Some((kind, name)) => {
+                named(Key::LinkKinds, kind)?;
+                named(Key::Parents, name)?;
+                Operation::PutOn { kind, parent: Some(name).filter(|name| *name != "*") }
+            }
             None => Operation::Parent(object),
         },
         "address" => Operation::Address(prefix(text, object)?),
@@ -36,13 +54,22 @@ pub(super) fn operation(text: &str) -> Result<Operation<'_>> {
         "neighbor" => Operation::Neighbor(prefix(text, object)?),
         "sysctl" => Operation::Sysctl(object),
         "delegate" => Operation::Delegate(object),
+        "data-dir" => {
+            named(Key::DataDirs, object)?;
+            Operation::DataDir { path: object, pool: "" }
+        }
         "port" => {
             Operation::Port(Port::parse(object).map_err(|reason| anyhow!("operation {text:?}: {reason}"))?)
         }
         _ => bail!(
-            "operation {text:?}: expected one of import, namespace, create-link, bridge, parent, address, route, neighbor, sysctl, delegate, port"
+            "operation {text:?}: expected one of import, namespace, create-link, bridge, parent, address, route, neighbor, sysctl, delegate, data-dir, port"
         ),
     })
+}
+
+/// Checks a name as it would stand in a rule.
+fn named(key: Key, name: &str) -> Result<()> {
+    check_name(key, name).map_err(|reason| anyhow!(reason))
 }
 
 fn prefix(text: &str, object: &str) -> Result<IpNet> {
@@ -85,6 +112,12 @@ mod tests {
             "bridge",
             "bridge:",
             "create-link:veth",
+            "create-link::veth0",
+            "create-link:veth:",
+            "parent:macvlan:",
+            "data-dir:leases",
+            "data-dir:/srv/",
+            "data-dir:/srv/../etc",
             "address:x",
             "neighbor:x",
             "namespace:pod",

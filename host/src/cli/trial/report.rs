@@ -6,6 +6,7 @@ use std::time::Duration;
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::leftovers::Leftovers;
+use crate::cli::output::say;
 use crate::failure::Failure;
 use crate::trace::Operation;
 
@@ -20,16 +21,16 @@ impl Report {
     }
 
     pub(super) fn heading(&self, text: &str) {
-        println!("\n{text}");
+        say!("\n{text}");
     }
 
     pub(super) fn note(&self, text: &str) {
-        println!("  {text}");
+        say!("  {text}");
     }
 
     /// What each component did in a call.
     pub(super) fn call(&self, title: &str, time: Duration, operations: &[Operation]) {
-        println!("\n{title}: {}", milliseconds(time));
+        say!("\n{title}: {}", milliseconds(time));
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
         table.set_header(["  COMPONENT", "DID", "TO", "TIME"]);
@@ -43,45 +44,45 @@ impl Report {
         if let Some(column) = table.column_mut(3) {
             column.set_cell_alignment(CellAlignment::Right);
         }
-        println!("{table}");
+        say!("{table}");
     }
 
     pub(super) fn probe(&mut self, what: &str, outcome: Result<Duration, String>) {
         match outcome {
-            Ok(time) => println!("  ok    {what}: {}", milliseconds(time)),
+            Ok(time) => say!("  ok    {what}: {}", milliseconds(time)),
             Err(reason) => {
                 self.failures += 1;
-                println!("  FAIL  {what}: {reason}");
+                say!("  FAIL  {what}: {reason}");
             }
         }
     }
 
     pub(super) fn failure(&mut self, title: &str, failure: &Failure) {
         self.failures += 1;
-        println!("  FAIL  {title}: code {}: {failure}", failure.code);
+        say!("  FAIL  {title}: code {}: {failure}", failure.code);
     }
 
     pub(super) fn leftovers(&mut self, left: &Leftovers) {
         self.heading("Afterwards");
         for thing in &left.forgotten {
             self.failures += 1;
-            println!("  FAIL  left behind: {thing}");
+            say!("  FAIL  left behind: {thing}");
         }
         if left.forgotten.is_empty() {
-            println!("  ok    no link, lease, packet filter element or journal is left");
+            say!("  ok    no link, lease, packet filter element or journal is left");
         }
         for thing in &left.shared {
-            println!("  ok    stays, because containers share it: {thing}");
+            say!("  ok    stays, because containers share it: {thing}");
         }
     }
 
     /// The last line, and the exit code.
     pub(super) fn finish(&self) -> ExitCode {
         if self.failures == 0 {
-            println!("\nEverything worked.");
+            say!("\nEverything worked.");
             return ExitCode::SUCCESS;
         }
-        println!("\n{} of the above failed.", self.failures);
+        say!("\n{} of the above failed.", self.failures);
         ExitCode::FAILURE
     }
 }
