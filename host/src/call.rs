@@ -26,6 +26,7 @@ use crate::printable::printable;
 use crate::request::{Command, Request};
 
 pub(crate) use certainty::Certainty;
+pub(crate) use data_dir::DataDir;
 
 /// How long a call waits for another one that has what it needs: the same
 /// attachment, or the leases of the same network.
@@ -62,6 +63,8 @@ pub(crate) struct Call {
     /// All changes, of all plugins, for faults that are asked for.
     #[cfg(debug_assertions)]
     changes: Cell<u32>,
+    /// Whether a plugin was refused something.
+    pub(crate) is_refused: Cell<bool>,
     /// What each plugin changed, or was refused.
     changes_of: RefCell<HashMap<String, u32>>,
     sandboxes: Cell<u32>,
@@ -123,6 +126,7 @@ impl Call {
             time_limit: Cell::new(None),
             #[cfg(debug_assertions)]
             changes: Cell::new(0),
+            is_refused: Cell::new(false),
             changes_of: RefCell::new(HashMap::new()),
             sandboxes: Cell::new(0),
             log_left: Cell::new(LOG_LIMIT),
@@ -186,6 +190,11 @@ impl Call {
     /// Whether the call may make things.
     pub(crate) fn is_add(&self) -> bool {
         self.request.environment.command == Command::Add
+    }
+
+    /// Whether the call is to take things away.
+    pub(crate) fn is_del(&self) -> bool {
+        self.request.environment.command == Command::Del
     }
 
     /// Whether plugins may change what they keep between calls.

@@ -92,7 +92,8 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         Command::Audit(options) => audit::run(&options),
     };
     match done {
-        Ok(code) => output::verdict(code),
+        Ok(_) if output::is_lost() => ExitCode::FAILURE,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("weir: {error:#}");
             ExitCode::FAILURE

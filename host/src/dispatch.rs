@@ -302,7 +302,6 @@ fn del(call: &Rc<Call>, selected: Selected) -> Result<(), Failure> {
         _ => None,
     };
     *call.journal.borrow_mut() = journal;
-    let is_selected = selected.is_ok();
     let ran = run(call, selected);
     let Some(mut journal) = call.journal.borrow_mut().take() else {
         return match ran {
@@ -310,7 +309,7 @@ fn del(call: &Rc<Call>, selected: Selected) -> Result<(), Failure> {
             // against that, as it was against ADD. A container that a runtime may
             // not connect must not be one that it cannot get rid of.
             Err(failure)
-                if (is_selected && failure.code == code::DENIED)
+                if (call.is_refused.get() && failure.code == code::DENIED)
                     || (call.request.config.kind.is_some()
                         && !is_served(call.node.paths(), &call.key.plugin)) =>
             {

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use anyhow::ensure;
 
-use super::network::RICH;
+use super::network::{BRIDGE, RICH, native};
 use super::scene::{Allowed, Scene};
 use crate::Test;
 use crate::lab::{Call, CniError};
@@ -14,6 +14,7 @@ pub(super) fn tests() -> Vec<Test> {
     vec![
         Test::new("policy: with a broken file ADD and CHECK fail, DEL works from the journal", del),
         Test::new("policy: with a broken file GC works from the journal", collect),
+        Test::new("policy: what it would not let a plugin make is released", released),
         Test::new("policy: a change takes effect with the next call", change),
     ]
 }
@@ -67,6 +68,37 @@ fn del() -> anyhow::Result<()> {
     scene.expect(&before, Allowed::Marks)?;
     // Of an attachment that is not known nothing can be taken away.
     refused(&scene, &call(&scene, "DEL"), &unknown).map(drop)
+}
+
+/// A lease that a native plugin made, in a directory that no rule names; and a
+/// container that no rule lets be connected.
+fn released() -> anyhow::Result<()> {
+    let mut scene = Scene::new(&BRIDGE, 1)?;
+    let directory = scene.lab.path("elsewhere");
+    scene.config["cniVersion"] = "1.0.0".into();
+    scene.config["ipam"]["dataDir"] = directory.display().to_string().into();
+    let container = &scene.lab.containers[0];
+    let add = scene
+        .lab
+        .call_binary(native("host-local")?, "ADD")
+        .variable("CNI_CONTAINERID", &container.id)
+        .variable("CNI_NETNS", &container.path)
+        .variable("CNI_IFNAME", "eth0")
+        .config(&scene.config);
+    scene.lab.run(&add)?.success()?;
+    let lease = directory.join("n/10.1.0.2");
+    ensure!(lease.exists(), "the native plugin made no lease");
+    write(
+        &scene,
+        "bundled = \"by-rule\"\n[[allow]]\nplugin = [\"bridge\", \"host-local\"]\ndata-dirs = []\n",
+    )?;
+    refused(&scene, &call(&scene, "ADD"), "data-dirs = [")?;
+    ensure!(lease.exists(), "ADD took the lease");
+    scene.silent(&call(&scene, "DEL"))?;
+    ensure!(!lease.exists(), "the lease stays");
+    write(&scene, "bundled = \"by-rule\"\n")?;
+    refused(&scene, &call(&scene, "ADD"), "no allow rule matches it")?;
+    scene.silent(&call(&scene, "DEL"))
 }
 
 fn collect() -> anyhow::Result<()> {

@@ -10,7 +10,7 @@ use super::network::{BRIDGE, RICH, native};
 use super::scene::{Allowed, Scene, addresses};
 use super::script::scene_with;
 use crate::Test;
-use crate::lab::CniError;
+use crate::lab::{CniError, guest, line};
 
 /// A script that answers ADD with an address.
 const ANSWER: &str = r#"[ "$CNI_COMMAND" = ADD ] && echo '{"cniVersion":"1.1.0",
@@ -44,6 +44,11 @@ pub(super) fn tests() -> Vec<Test> {
         Test::new("delegation: a native static plugin hands out what the configuration says", native_static),
         Test::new("delegation: DEL goes on when the native IPAM plugin is gone", vanished),
         Test::new("delegation: an IPAM plugin that a network gave up keeps no container", given_up),
+        Test::new("delegation: an IPAM plugin that a component replaced keeps no container", replaced),
+        Test::new(
+            "delegation: DEL fails with an IPAM plugin whose code is that of refusals",
+            code_of_a_refusal,
+        ),
         Test::new(
             "delegation: an IPAM plugin is not given up for another plugin's configuration",
             not_given_up,
@@ -274,6 +279,32 @@ fn vanished() -> anyhow::Result<()> {
     std::fs::rename(scene.lab.path("hidden"), &plugin)?;
     scene.del(0).context("once the plugin is back")?;
     scene.expect(&before, Allowed::Shared)
+}
+
+/// The type of the program has a component since.
+fn replaced() -> anyhow::Result<()> {
+    let (scene, _) = scene_with(&RICH, "scripted", ANSWER)?;
+    let before = scene.state()?;
+    scene.add(0)?;
+    let (program, weir) = (scene.lab.bin.join("scripted"), scene.lab.bin.join("weir"));
+    std::fs::remove_file(&program)?;
+    std::os::unix::fs::symlink(&weir, &program)?;
+    line(&format!("{} plugin add {} --type scripted", weir.display(), guest::component("fixed")?.display()))
+        .variable("WEIR_STATE_DIR", scene.lab.path("weir"))
+        .variable("WEIR_POLICY_DIR", scene.lab.path("policy"))
+        .variable("TMPDIR", scene.lab.path(""))
+        .succeed()?;
+    scene.del(0)?;
+    scene.expect(&before, Allowed::Shared)
+}
+
+/// A program has codes of its own, which may be those of weir.
+fn code_of_a_refusal() -> anyhow::Result<()> {
+    let body = r#"echo '{"cniVersion":"1.1.0","code":100,"msg":"no server"}'; exit 1"#;
+    let (scene, _) = scene_with(&RICH, "scripted", body)?;
+    let error = scene.lab.run(&scene.call("DEL", 0))?.failure()?;
+    ensure!(error.code == 100, "the code is {}", error.code);
+    mentions(&error, &["no server"])
 }
 
 /// Another plugin of the list cleans up, whose configuration names no IPAM

@@ -4,44 +4,61 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use super::Call;
+use crate::paths::Paths;
+use crate::policy::{Operation, Policy};
 
-impl Call {
-    /// Where a named directory of leases really is. Other names of it must not
-    /// get round the policy.
+/// A directory of leases, as it really is: other names of it must not get round
+/// the policy.
+pub(crate) struct DataDir {
+    /// Without links.
+    pub(crate) path: PathBuf,
+    /// The same as text, and that of the network's own directory in it.
+    text: String,
+    pool: String,
+    /// Whether it is the one for networks that name none.
+    pub(crate) is_default: bool,
+}
+
+impl DataDir {
+    /// Finds the directory that a network names.
     ///
     /// # Errors
     ///
     /// Leases have no place there, whatever the policy says: the pool of the
     /// network would be in the way of what weir itself keeps.
-    pub(crate) fn real_data_dir(&self, path: &str) -> Result<PathBuf, String> {
-        let data_dir =
-            real(Path::new(path)).ok_or("leave out the \"..\" behind a directory that does not exist")?;
-        if self.is_default_data_dir(&data_dir) {
-            return Ok(data_dir);
-        }
-        let pool = data_dir.join(&self.key.network);
-        let paths = self.node.paths();
-        for own in [paths.policy(), paths.state()] {
-            if real(own).is_some_and(|own| pool.starts_with(&own) || own.starts_with(&pool)) {
-                return Err(format!("weir keeps its own files in {}", own.display()));
+    pub(crate) fn find(paths: &Paths, policy: &Policy, network: &str, named: &str) -> Result<Self, String> {
+        let path =
+            real(Path::new(named)).ok_or("leave out the \"..\" behind a directory that does not exist")?;
+        let is_default = real(paths.leases()).is_some_and(|default| default == path);
+        let pool = path.join(network);
+        if !is_default {
+            for own in [paths.policy(), paths.state()] {
+                if real(own).is_some_and(|own| pool.starts_with(&own) || own.starts_with(&pool)) {
+                    return Err(format!("weir keeps its own files in {}", own.display()));
+                }
+            }
+            let audit = paths.audit(policy.audit().file.as_deref());
+            if is_beside(&pool, &audit) {
+                return Err(format!("the audit log {} is rotated there", audit.display()));
             }
         }
-        let audit = paths.audit(self.policy.audit().file.as_deref());
-        if is_beside(&pool, &audit) {
-            return Err(format!("the audit log {} is rotated there", audit.display()));
-        }
-        Ok(data_dir)
+        Ok(Self { text: path.display().to_string(), pool: pool.display().to_string(), path, is_default })
     }
 
-    /// The network's own directory in one of leases.
-    pub(crate) fn pool_in(&self, data_dir: &Path) -> String {
-        data_dir.join(&self.key.network).display().to_string()
+    /// What the policy is asked about it.
+    pub(crate) fn operation(&self) -> Operation<'_> {
+        Operation::DataDir { path: &self.text, pool: &self.pool }
     }
+}
 
-    /// Whether a [real](Self::real_data_dir) directory is the one for networks
-    /// that name none.
-    pub(crate) fn is_default_data_dir(&self, data_dir: &Path) -> bool {
-        real(self.node.paths().leases()).is_some_and(|default| default == *data_dir)
+impl Call {
+    /// Finds the directory that the call's network names.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`DataDir::find`].
+    pub(crate) fn data_dir(&self, named: &str) -> Result<DataDir, String> {
+        DataDir::find(self.node.paths(), &self.policy, &self.key.network, named)
     }
 }
 

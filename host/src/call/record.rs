@@ -45,6 +45,7 @@ impl Call {
             duration: Duration::ZERO,
         };
         self.tell(self.attachment(), record, Vec::new);
+        self.is_refused.set(true);
         self.count_change(guest)
     }
 
@@ -56,8 +57,10 @@ impl Call {
         // Another plugin of the list, which may clean up for this one, knows
         // nothing of its IPAM plugin.
         let is_its_config = key.plugin == self.key.plugin;
-        let is_given_up =
-            |plugin: &str| is_its_config && self.request.config.ipam_kind.as_deref() != Some(plugin);
+        let has_component = || matches!(self.ipam_plugin(), Ok(Some(_)));
+        let is_given_up = |plugin: &str| {
+            is_its_config && (self.request.config.ipam_kind.as_deref() != Some(plugin) || has_component())
+        };
         journal::roll_back(journal, node, &is_given_up, only_new, &mut |inverse, result| {
             let reason = result.as_ref().err().map(ToString::to_string);
             let record = Record {

@@ -1,14 +1,14 @@
 //! `weir:store/files`: files that the network's configuration names.
 
 use std::fmt;
-use std::fs::{File, Metadata};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::Read;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat2};
-use nix::libc::{S_IROTH, S_IXOTH};
+use nix::libc::{O_NONBLOCK, S_IROTH, S_IXOTH};
 use nix::sys::stat::Mode;
 
 use crate::call::Served;
@@ -101,7 +101,9 @@ fn handle(file: &File) -> String {
 /// Resolvers read a file line by line: bytes that are no text spoil nothing but
 /// the line that they are in.
 fn read(path: &str, file: &File) -> Result<String, FileError> {
-    let file = File::open(handle(file)).map_err(|error| io(path, error))?;
+    // Whoever has a lease of the file (fcntl(2)) must not hold the call up.
+    let opened = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(handle(file));
+    let file = opened.map_err(|error| io(path, error))?;
     let mut text = Vec::new();
     file.take(SIZE_LIMIT + 1).read_to_end(&mut text).map_err(|error| io(path, error))?;
     if text.len() as u64 > SIZE_LIMIT {

@@ -2,13 +2,12 @@
 
 use std::fmt;
 use std::io::{self, Write};
-use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Whether nothing is written any more.
 static IS_CLOSED: AtomicBool = AtomicBool::new(false);
 
-/// Whether something was lost that somebody wants to have.
+/// Whether that was because of an error.
 static IS_LOST: AtomicBool = AtomicBool::new(false);
 
 /// Writes lines, as `println!` does. Nobody's reading is no reason to end: a
@@ -40,9 +39,9 @@ pub(super) fn write(text: fmt::Arguments<'_>) {
     }
 }
 
-/// The exit code of a command that ended with `code`.
-pub(super) fn verdict(code: ExitCode) -> ExitCode {
-    if IS_LOST.load(Ordering::Relaxed) { ExitCode::FAILURE } else { code }
+/// Whether something was lost that somebody wants to have.
+pub(super) fn is_lost() -> bool {
+    IS_LOST.load(Ordering::Relaxed)
 }
 
 /// Tables fill their last column up too.

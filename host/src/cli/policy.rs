@@ -10,6 +10,8 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 
+use super::output::is_lost;
+
 #[derive(Debug, Subcommand)]
 pub(super) enum PolicyCommand {
     /// Validates the policy's files, and warns of rules without effect.
@@ -62,11 +64,16 @@ pub(super) struct Question {
 pub(super) fn run(command: PolicyCommand) -> Result<ExitCode> {
     match command {
         PolicyCommand::Check { dir } => check::run(dir),
-        PolicyCommand::Explain(question) => explain::run(question).or_else(|error| {
-            eprintln!("weir: {error:#}");
-            // As for a question that cannot be read.
-            std::process::exit(2)
-        }),
+        PolicyCommand::Explain(question) => match explain::run(question) {
+            Ok(code) if !is_lost() => Ok(code),
+            ended => {
+                if let Err(error) = ended {
+                    eprintln!("weir: {error:#}");
+                }
+                // As for a question that cannot be read.
+                std::process::exit(2)
+            }
+        },
     }
 }
 

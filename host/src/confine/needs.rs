@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 
 use crate::call::Call;
-use crate::catalog::Plugin;
+use crate::catalog::{Origin, Plugin};
 use crate::guest::Guest;
 use crate::journal::Inverse;
-use crate::policy::Operation;
 use crate::request::Command;
 
 /// What is needed of a path.
@@ -165,11 +164,9 @@ impl Needs {
 /// keep leases there.
 fn lease_directory(call: &Call, plugin: &Plugin, named: &str) -> Option<PathBuf> {
     let data_dir = Some(named).filter(|named| named.starts_with('/'))?;
-    let data_dir = call.real_data_dir(data_dir).ok()?;
-    if call.is_default_data_dir(&data_dir) {
-        return Some(data_dir);
-    }
-    let guest = Guest::new(plugin, &call.policy, &call.key.network, call.tenant());
-    let operation = Operation::DataDir { path: data_dir.to_str()?, pool: &call.pool_in(&data_dir) };
-    guest.check(&operation).is_ok().then_some(data_dir)
+    let data_dir = call.data_dir(data_dir).ok()?;
+    let guest = || Guest::new(plugin, &call.policy, &call.key.network, call.tenant());
+    let only_releases = call.is_del() && matches!(plugin.origin, Origin::Bundled { .. });
+    let is_allowed = data_dir.is_default || only_releases || guest().check(&data_dir.operation()).is_ok();
+    is_allowed.then_some(data_dir.path)
 }

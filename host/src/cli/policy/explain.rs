@@ -7,6 +7,7 @@ use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 
 use super::{Question, directory, question};
+use crate::call::DataDir;
 use crate::catalog::{self, Origin};
 use crate::cli::output::say;
 use crate::policy::{self, Effect, Grant, Key, Operation, Permit, Policy, Refusal, Subject};
@@ -37,16 +38,19 @@ pub(super) fn run(question: Question) -> Result<ExitCode> {
     let permit = policy.permit(&subject);
     match &question.op {
         Some(text) => {
-            let pool;
-            let operation = match question::operation(text)? {
-                Operation::DataDir { path, .. } => {
-                    pool = format!("{path}/{}", question.network);
-                    Operation::DataDir { path, pool: &pool }
-                }
-                operation => operation,
+            let operation = question::operation(text)?;
+            let Operation::DataDir { path, .. } = operation else {
+                let built_in = grants.and_then(|grants| not_built_for(&question.plugin, grants, &operation));
+                return Ok(answer(&permit, &operation, built_in, question.json));
             };
-            let built_in = grants.and_then(|grants| not_built_for(&question.plugin, grants, &operation));
-            Ok(answer(&permit, &operation, built_in, question.json))
+            // As a call would find it.
+            let found = DataDir::find(&state_paths(), &policy, &question.network, path);
+            let (operation, refusal) = match &found {
+                Ok(data_dir) if data_dir.is_default => (Operation::Import("weir:store/leases"), None),
+                Ok(data_dir) => (data_dir.operation(), None),
+                Err(reason) => (operation, Some(format!("no plugin may {operation}: {reason}"))),
+            };
+            Ok(answer(&permit, &operation, refusal, question.json))
         }
         None => {
             describe(&permit, &subject, question.json);
