@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use anyhow::ensure;
 
-use super::network::{BRIDGE, RICH, native};
+use super::network::{BRIDGE, RICH};
 use super::scene::{Allowed, Scene};
 use crate::Test;
 use crate::lab::{Call, CniError};
@@ -77,15 +77,7 @@ fn released() -> anyhow::Result<()> {
     let directory = scene.lab.path("elsewhere");
     scene.config["cniVersion"] = "1.0.0".into();
     scene.config["ipam"]["dataDir"] = directory.display().to_string().into();
-    let container = &scene.lab.containers[0];
-    let add = scene
-        .lab
-        .call_binary(native("host-local")?, "ADD")
-        .variable("CNI_CONTAINERID", &container.id)
-        .variable("CNI_NETNS", &container.path)
-        .variable("CNI_IFNAME", "eth0")
-        .config(&scene.config);
-    scene.lab.run(&add)?.success()?;
+    scene.lab.run(&scene.native_call("host-local", "ADD", &scene.lab.containers[0])?)?.success()?;
     let lease = directory.join("n/10.1.0.2");
     ensure!(lease.exists(), "the native plugin made no lease");
     write(

@@ -75,19 +75,9 @@ fn bridge() -> anyhow::Result<()> {
     for is_native in [false, true] {
         let (scene, _services) = served()?;
         let before = scene.state()?;
-        let call = |command| -> anyhow::Result<crate::lab::Call> {
-            if !is_native {
-                return Ok(scene.call(command, 0));
-            }
-            let container = &scene.lab.containers[0];
-            let program = native("bridge")?;
-            Ok(scene
-                .lab
-                .call_binary(program, command)
-                .variable("CNI_CONTAINERID", &container.id)
-                .variable("CNI_NETNS", &container.path)
-                .variable("CNI_IFNAME", "eth0")
-                .config(&scene.config))
+        let call = |command| match is_native {
+            true => scene.native_call("bridge", command, &scene.lab.containers[0]),
+            false => Ok(scene.call(command, 0)),
         };
         let result = scene.lab.run(&call("ADD")?)?.success().context("ADD")?;
         let [address] = addresses(&result)?.try_into().ok().context("it has one address")?;

@@ -1,7 +1,6 @@
 //! Native plugins and weir on the same node.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Mutex;
 use std::{panic, thread};
 
@@ -67,19 +66,10 @@ fn call(
     command: &str,
     container: &Container,
 ) -> anyhow::Result<Call> {
-    let binary = match side {
-        Side::Weir => scene.lab.bin.join(plugin),
-        Side::Native => native(plugin)?,
-    };
-    let directory: PathBuf = binary.parent().context("a plugin is in a directory")?.to_owned();
-    Ok(scene
-        .lab
-        .call_binary(binary, command)
-        .variable("CNI_PATH", directory)
-        .variable("CNI_CONTAINERID", &container.id)
-        .variable("CNI_NETNS", &container.path)
-        .variable("CNI_IFNAME", "eth0")
-        .config(&scene.config))
+    match side {
+        Side::Weir => Ok(scene.lab.call_for(plugin, command, container, "eth0").config(&scene.config)),
+        Side::Native => scene.native_call(plugin, command, container),
+    }
 }
 
 /// Calls host-local for an owner that needs no namespace.

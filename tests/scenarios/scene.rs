@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
 
-use super::network::Network;
+use super::network::{Network, native};
 use super::shared::{is_mark, is_shared};
-use crate::lab::{Call, Facts, Handle, Lab, Plugins, Reply, changes, is_installed, line, require};
+use crate::lab::{Call, Container, Facts, Handle, Lab, Plugins, Reply, changes, is_installed, line, require};
 
 /// How long the kernel may take to finish what it does by itself, such as
 /// clearing away a namespace.
@@ -74,6 +74,25 @@ impl Scene {
         let ifname = if self.network.plugin == "loopback" { "lo" } else { "eth0" };
         let container = &self.lab.containers[number];
         self.lab.call_for(self.network.plugin, command, container, ifname).config(&self.config)
+    }
+
+    /// A call of a native plugin about the `eth0` of a container.
+    pub(super) fn native_call(
+        &self,
+        plugin: &str,
+        command: &str,
+        container: &Container,
+    ) -> anyhow::Result<Call> {
+        let program = native(plugin)?;
+        let directory = program.parent().context("a plugin is in a directory")?.to_owned();
+        Ok(self
+            .lab
+            .call_binary(program, command)
+            .variable("CNI_PATH", directory)
+            .variable("CNI_CONTAINERID", &container.id)
+            .variable("CNI_NETNS", &container.path)
+            .variable("CNI_IFNAME", "eth0")
+            .config(&self.config))
     }
 
     /// ADD, which has to succeed.

@@ -1,8 +1,8 @@
 //! Nodes whose kernel settings cannot be written, as inside of many containers.
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 
-use super::network::{NETWORKS, Network, RICH, native};
+use super::network::{NETWORKS, Network, RICH};
 use super::scene::{Allowed, Scene};
 use crate::Test;
 use crate::lab::Plugins;
@@ -33,20 +33,10 @@ fn read_only(network: &'static Network) -> anyhow::Result<()> {
         scene.lab.on_node("mount -o remount,bind,ro /proc/sys")?;
         let before = scene.state()?;
         let call = |command| -> anyhow::Result<String> {
-            let mut call = scene.call(command, 0);
-            if is_native {
-                let container = &scene.lab.containers[0];
-                let program = native(network.plugin)?;
-                let directory = program.parent().context("a plugin is in a directory")?.to_owned();
-                call = scene
-                    .lab
-                    .call_binary(program, command)
-                    .variable("CNI_PATH", directory)
-                    .variable("CNI_CONTAINERID", &container.id)
-                    .variable("CNI_NETNS", &container.path)
-                    .variable("CNI_IFNAME", "eth0")
-                    .config(&scene.config);
-            }
+            let call = match is_native {
+                true => scene.native_call(network.plugin, command, &scene.lab.containers[0])?,
+                false => scene.call(command, 0),
+            };
             let output = scene.lab.node.enter(|| call.program().run())?;
             ensure!(output.status.success(), "{command}, native {is_native}: {}", output.stdout);
             Ok(output.stderr)
