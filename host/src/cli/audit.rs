@@ -21,7 +21,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "NAME")]
     network: Option<String>,
     /// Shows records of containers whose id begins like this.
-    #[arg(long, value_name = "ID")]
+    #[arg(long, visible_alias = "container-id", value_name = "ID")]
     container: Option<String>,
     /// Shows records of this tenant (Kubernetes: the pod's namespace).
     #[arg(long, value_name = "NAME")]

@@ -32,8 +32,9 @@ pub(super) enum Command {
         #[arg(long = "type", value_name = "NAME")]
         kind: Option<String>,
         /// Writes a rule that lets this very component use an interface, such
-        /// as weir:net/links. May be given several times.
-        #[arg(long, value_name = "INTERFACE")]
+        /// as weir:net/links. May be given several times, or have several with
+        /// commas between them.
+        #[arg(long, value_name = "INTERFACE", value_delimiter = ',')]
         allow: Vec<String>,
         /// A signature of the file, made with minisign by one of the
         /// policy's signing keys.
