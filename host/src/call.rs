@@ -376,15 +376,15 @@ impl Call {
         Ok(journal.map(|journal| picked(&journal, pick)))
     }
 
-    /// Whether there is a journal of the attachment: weir made it.
-    pub(crate) fn is_journaled(&self) -> Result<bool, Failure> {
-        Ok(self.journaled(|_| None::<()>)?.is_some())
-    }
-
     /// The same, but of the journal that is open for this call: nothing
     /// without one.
     pub(crate) fn recorded<T>(&self, pick: impl Fn(&Inverse) -> Option<T>) -> Vec<T> {
         self.journal.borrow().as_ref().map(|journal| picked(journal, pick)).unwrap_or_default()
+    }
+
+    /// Whether there is a journal of the attachment: weir made it.
+    pub(crate) fn is_journaled(&self) -> Result<bool, Failure> {
+        Ok(self.journaled(|_| None::<()>)?.is_some())
     }
 
     /// Tells the journal, during DEL, that changes are undone.

@@ -12,7 +12,6 @@ mod directory;
 mod index;
 mod pool;
 mod range;
-mod real_path;
 mod record;
 mod slot;
 
@@ -26,7 +25,6 @@ use std::time::Duration;
 
 pub(crate) use pool::Pool;
 pub(crate) use range::AddressRange;
-pub(crate) use real_path::open_real;
 
 /// The attachment to which an address is leased.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

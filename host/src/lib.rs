@@ -34,6 +34,7 @@ mod paths;
 pub mod policy;
 mod printable;
 mod protocol;
+mod real_path;
 pub mod reply;
 pub mod request;
 pub mod result;

@@ -246,7 +246,7 @@ fn wait_for(is_so: impl Fn() -> bool) -> anyhow::Result<()> {
 }
 
 /// Holds a file's lock, as another process would.
-fn hold(path: &std::path::Path) -> anyhow::Result<Flock<File>> {
+fn hold(path: &Path) -> anyhow::Result<Flock<File>> {
     let file = File::options().create(true).truncate(false).write(true).open(path)?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno.into())
 }

@@ -1,11 +1,12 @@
 //! Directories of leases that a configuration names.
 
-use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use super::Call;
+use crate::guest::Guest;
 use crate::paths::Paths;
 use crate::policy::{Operation, Policy};
+use crate::real_path::real;
 
 /// A directory of leases, as it really is: other names of it must not get round
 /// the policy.
@@ -60,18 +61,14 @@ impl Call {
     pub(crate) fn data_dir(&self, named: &str) -> Result<DataDir, String> {
         DataDir::find(self.node.paths(), &self.policy, &self.key.network, named)
     }
-}
 
-/// A path without links and dots, as far as it exists.
-fn real(path: &Path) -> Option<PathBuf> {
-    let (there, real) = path.ancestors().find_map(|above| Some((above, fs::canonicalize(above).ok()?)))?;
-    let missing = path.strip_prefix(there).ok()?;
-    // Part by part: a path joined as a whole may end in a slash, with which no
-    // pattern counts.
-    missing.components().try_fold(real, |real, part| match part {
-        Component::Normal(name) => Some(real.join(name)),
-        _ => None,
-    })
+    /// Whether a rule has to let a plugin keep leases in a directory. What is
+    /// there goes with the container, also what a native plugin leased where no
+    /// rule would have let a bundled one.
+    pub(crate) fn is_ruled(&self, guest: &Guest, data_dir: &DataDir) -> bool {
+        let only_releases = self.is_del() && guest.grants.is_some();
+        !(guest.is_unrestricted() || data_dir.is_default || only_releases)
+    }
 }
 
 /// Whether a directory has the name of a file that a log is rotated to, is in
@@ -86,27 +83,6 @@ fn is_beside(directory: &Path, log: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn paths_lose_links_and_dots_as_far_as_they_exist() {
-        let root = tempfile::tempdir().unwrap();
-        let root = root.path().canonicalize().unwrap();
-        fs::create_dir(root.join("a")).unwrap();
-        std::os::unix::fs::symlink("a", root.join("link")).unwrap();
-        for (path, expected) in [
-            ("a", Some("a")),
-            ("a/", Some("a")),
-            ("b/", Some("b")),
-            ("link/./b//c/", Some("a/b/c")),
-            ("a/../link", Some("a")),
-            ("b/c", Some("b/c")),
-            ("b/../c", None),
-        ] {
-            let text = |path: PathBuf| path.into_os_string();
-            let expected = expected.map(|path| text(root.join(path)));
-            assert_eq!(real(&root.join(path)).map(text), expected, "{path}");
-        }
-    }
 
     #[test]
     fn logs_are_rotated_beside_themselves() {

@@ -204,10 +204,7 @@ impl Session {
                 return Ok(Err(StoreError::Denied(reason)));
             }
         };
-        // What is there goes with the container, also what a native plugin
-        // leased where no rule would have let this one.
-        let only_releases = call.is_del() && self.guest.grants.is_some();
-        if self.guest.is_unrestricted() || data_dir.is_default || only_releases {
+        if !call.is_ruled(&self.guest, &data_dir) {
             return Ok(Ok(data_dir.path));
         }
         let object = data_dir.path.display().to_string();

@@ -50,6 +50,7 @@ pub(crate) enum StoreError {
     /// The file system failed.
     #[error("{attempt} {}: {error}", path.display())]
     Io { attempt: &'static str, path: PathBuf, error: io::Error },
+    /// Only root may change it.
     #[error("{} belongs to root", path.display())]
     NotRoot { path: PathBuf },
 }

@@ -17,7 +17,7 @@ use nix::unistd::geteuid;
 
 use super::capabilities::Capabilities;
 use super::needs::{Missing, Needs, Place, Use};
-use crate::leases::open_real;
+use crate::real_path::open_real;
 
 /// The newest rules that are asked for. An older kernel keeps those it knows.
 const RULES: ABI = ABI::V6;

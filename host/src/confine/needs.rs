@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::call::Call;
-use crate::catalog::{Origin, Plugin};
+use crate::catalog::Plugin;
 use crate::guest::Guest;
 use crate::journal::Inverse;
 use crate::request::Command;
@@ -165,8 +165,7 @@ impl Needs {
 fn lease_directory(call: &Call, plugin: &Plugin, named: &str) -> Option<PathBuf> {
     let data_dir = Some(named).filter(|named| named.starts_with('/'))?;
     let data_dir = call.data_dir(data_dir).ok()?;
-    let guest = || Guest::new(plugin, &call.policy, &call.key.network, call.tenant());
-    let only_releases = call.is_del() && matches!(plugin.origin, Origin::Bundled { .. });
-    let is_allowed = data_dir.is_default || only_releases || guest().check(&data_dir.operation()).is_ok();
+    let guest = Guest::new(plugin, &call.policy, &call.key.network, call.tenant());
+    let is_allowed = !call.is_ruled(&guest, &data_dir) || guest.check(&data_dir.operation()).is_ok();
     is_allowed.then_some(data_dir.path)
 }

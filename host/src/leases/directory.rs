@@ -20,9 +20,9 @@ use nix::sys::stat::{Mode, fstat, futimens, mkdirat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::linkat;
 
-use super::real_path::open_real;
 use super::record::Record;
 use super::{LeaseError, Location, Owner};
+use crate::real_path::open_real;
 
 const LOCK: &str = "lock";
 /// A lease that is being written, where the file system has no nameless

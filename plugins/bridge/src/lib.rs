@@ -32,7 +32,8 @@ impl InterfacePlugin for Bridge {
         let config = Config::read(attachment)?;
         let ifname = attachment.id().ifname;
         let ask = || if config.has_ipam { addresses(attachment) } else { Ok(without_addresses()) };
-        // First, because it fails most often and nothing else has to be undone.
+        // First, where it does without the link: it fails most often, and nothing
+        // else has to be undone then.
         let early = if attachment.has_native_ipam() { None } else { Some(ask()?) };
         let host = links::host()?;
         let container = links::container()?;

@@ -49,7 +49,7 @@ pub(super) fn text(kind: &str, digest: &impl fmt::Display, interfaces: &[&str]) 
 
 /// The keys that bound what a component does with interfaces. It may do nothing
 /// of what they do not name.
-pub(super) fn bounds(interfaces: &[&str]) -> Vec<Key> {
+fn bounds(interfaces: &[&str]) -> Vec<Key> {
     let of = |interface: &str| -> &[Key] {
         match interface {
             "weir:store/leases" => &[Key::Addresses, Key::DataDirs],
