@@ -19,7 +19,6 @@ mod sysctl;
 mod vlan;
 mod vxlan;
 
-use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,7 +40,7 @@ pub(crate) use route::{Place, RouteSpec};
 pub(crate) use vlan::VlanRange;
 pub(crate) use vxlan::VxlanSpec;
 
-use crate::netns::{Doors, NetnsFile};
+use crate::netns::{Doors, NetnsFile, Settings};
 
 /// Why a request to the kernel failed.
 #[derive(Debug, thiserror::Error)]
@@ -104,8 +103,8 @@ pub(crate) struct Netns {
     file: Arc<NetnsFile>,
     label: &'static str,
     connection: Connection,
-    ipv4: File,
-    ipv6: Option<File>,
+    ipv4: Settings,
+    ipv6: Option<Settings>,
     budget: Arc<Budget>,
     /// In a plan, what stands between it and the kernel.
     imagined: Option<Imagined>,

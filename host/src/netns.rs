@@ -2,7 +2,6 @@
 //! inside. This module alone changes the namespace of a thread, and brings it
 //! back or ends it.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
@@ -10,7 +9,7 @@ use std::thread;
 
 use netlink_sys::Socket;
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{OFlag, open, openat};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::{Mode, fstat};
 use nix::sys::statfs::{FsType, fstatfs};
@@ -146,11 +145,10 @@ fn enter(netns: &NetnsFile) -> io::Result<()> {
 pub(crate) struct Doors {
     /// A routing netlink socket.
     pub(crate) route: Socket,
-    /// `/proc/sys/net/ipv4`. Its parent would not do: that one shows whoever
-    /// looks the settings of his own namespace.
-    pub(crate) ipv4: File,
-    /// `/proc/sys/net/ipv6`; none on a kernel without IPv6.
-    pub(crate) ipv6: Option<File>,
+    /// IPv4's settings.
+    pub(crate) ipv4: Settings,
+    /// IPv6's; none on a kernel without it.
+    pub(crate) ipv6: Option<Settings>,
 }
 
 impl Doors {
@@ -158,9 +156,32 @@ impl Doors {
     pub(crate) fn open() -> io::Result<Self> {
         Ok(Self {
             route: Socket::new(NETLINK_ROUTE)?,
-            ipv4: File::open("/proc/sys/net/ipv4")?,
-            ipv6: File::open("/proc/sys/net/ipv6").ok(),
+            ipv4: Settings::open("/proc/sys/net/ipv4")?,
+            ipv6: Settings::open("/proc/sys/net/ipv6").ok(),
         })
+    }
+}
+
+/// Directories with the settings of a namespace for a family of addresses.
+pub(crate) struct Settings {
+    /// `/proc/sys/net/ipv4` or `ipv6`. Its parent would not do: that one shows
+    /// whoever looks the settings of his own namespace.
+    pub(crate) all: OwnedFd,
+    /// `conf` in it, where those of links are.
+    ///
+    /// It is opened inside, too. Asked for it from outside, the kernel does not
+    /// recognize the entry that it keeps of it, adds another one each time, and
+    /// passes all of them the next time (`proc_sys_compare` in
+    /// fs/proc/proc_sysctl.c), those of other namespaces included.
+    pub(crate) conf: OwnedFd,
+}
+
+impl Settings {
+    fn open(path: &str) -> io::Result<Self> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let all = open(path, flags, Mode::empty())?;
+        let conf = openat(&all, "conf", flags, Mode::empty())?;
+        Ok(Self { all, conf })
     }
 }
 

@@ -1,4 +1,8 @@
-//! Nodes whose kernel settings cannot be written, as inside of many containers.
+//! The kernel's settings: what calls leave in /proc, and nodes on which they
+//! cannot be written, as inside of many containers.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 use anyhow::ensure;
 
@@ -16,7 +20,33 @@ pub(super) fn tests() -> Vec<Test> {
                 read_only(network)
             })
         })
+        .chain([Test::new("settings: a call multiplies no entries of /proc", multiplies_no_entries)])
         .collect()
+}
+
+/// Whoever opens a container's settings from outside makes the kernel add an
+/// entry for each directory on the way, which is found before the older one.
+fn multiplies_no_entries() -> anyhow::Result<()> {
+    let scene = Scene::new(&RICH, 1)?;
+    let entries = || {
+        scene.lab.containers[0].namespace.enter(|| {
+            ["/proc/sys/net/ipv4/conf", "/proc/sys/net/ipv6/conf"]
+                .map(|path| {
+                    // Open, so that the kernel keeps it.
+                    let file = fs::File::open(path)?;
+                    Ok((file.metadata()?.ino(), file))
+                })
+                .into_iter()
+                .collect::<anyhow::Result<Vec<_>>>()
+        })
+    };
+    let before = entries()?;
+    scene.add(0)?;
+    let after = entries()?;
+    for ((before, _), (after, _)) in before.iter().zip(&after) {
+        ensure!(before == after, "entry {before} was replaced by {after}");
+    }
+    Ok(())
 }
 
 fn read_only(network: &'static Network) -> anyhow::Result<()> {

@@ -1,7 +1,7 @@
 //! The files of the process (landlock(7)), and with them connections to ports,
 //! abstract sockets and signals to other processes, none of which a call uses.
 
-use std::fs::{DirBuilder, File};
+use std::fs::DirBuilder;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -50,10 +50,10 @@ impl Files {
     }
 
     /// Adds directories with settings of the kernel's.
-    pub(super) fn add_settings<'a>(&mut self, directories: impl Iterator<Item = &'a File>) {
+    pub(super) fn add_settings<'a>(&mut self, directories: impl Iterator<Item = &'a OwnedFd>) {
         // If it cannot be had twice, settings there cannot be set.
         let files = directories.filter_map(|directory| directory.try_clone().ok());
-        self.0.extend(files.map(|file| (OwnedFd::from(file), rights(Use::Settings))));
+        self.0.extend(files.map(|file| (file, rights(Use::Settings))));
     }
 
     /// Forbids everything else.

@@ -18,8 +18,8 @@ const VALUE_LIMIT: usize = 4096;
 
 impl Netns {
     /// The directories in which settings are.
-    pub(crate) fn settings(&self) -> impl Iterator<Item = &File> {
-        [Some(&self.ipv4), self.ipv6.as_ref()].into_iter().flatten()
+    pub(crate) fn settings(&self) -> impl Iterator<Item = &OwnedFd> {
+        [Some(&self.ipv4), self.ipv6.as_ref()].into_iter().flatten().map(|settings| &settings.all)
     }
 
     /// Reads a setting, as `conf/eth0/arp_notify` of IPv4.
@@ -56,9 +56,13 @@ impl Netns {
         mode: OFlag,
         attempt: &impl Fn() -> String,
     ) -> Result<File, NetlinkError> {
-        let directory = if is_ipv4 { Some(&self.ipv4) } else { self.ipv6.as_ref() };
-        let Some(directory) = directory else {
+        let settings = if is_ipv4 { Some(&self.ipv4) } else { self.ipv6.as_ref() };
+        let Some(settings) = settings else {
             return Err(NetlinkError::Absent { attempt: attempt() });
+        };
+        let (directory, path) = match path.strip_prefix("conf/") {
+            Some(path) => (&settings.conf, path),
+            None => (&settings.all, path),
         };
         openat(directory, path, mode | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty())
             .map(|fd: OwnedFd| File::from(fd))
