@@ -38,17 +38,25 @@ impl InterfacePlugin for Bridge {
         let host = links::host()?;
         let container = links::container()?;
         let bridge = device::ensure(&host, &config)?;
-        let Pair { near, far } = port::create(&host, &container, &bridge, &ifname, &config)?;
+        let pair = port::create(&host, &container, &bridge, &ifname, &config)?;
+        let Pair { near, far } = &pair;
         if config.guards_mac
             && let Some(mac) = far.as_found().mac
         {
-            guards::add(&near, mac)?;
+            guards::add(near, mac)?;
         }
-        let mut result = early.map_or_else(ask, Ok)?;
+        let mut result = match early {
+            Some(result) => result,
+            None => {
+                // It may send packets, as DHCP does.
+                near.set_up(true)?;
+                ask()?
+            }
+        };
         let gateways = Gateways::of(&mut result, &bridge, &config)?;
         if config.has_ipam {
-            settings(&far, &config)?;
-            interface::configure(&container, &far, &ifname, &result)?;
+            settings(far, &config)?;
+            pair.configure(&container, &ifname, &result)?;
             let addressed = gateways.assign(&host, &bridge, &config)?;
             if config.masquerades {
                 interface::masquerade(&result.ips)?;
@@ -56,16 +64,18 @@ impl InterfacePlugin for Bridge {
             result.interfaces.extend(addressed);
             // Last, as the kernel brings it up meanwhile.
             near.wait_until_up(port::UP_TIME)?;
-        } else if !config.container_stays_down {
-            far.set_up(true)?;
+        } else if config.container_stays_down {
+            near.set_up(true)?;
+        } else {
+            pair.set_up()?;
         }
         if config.dns.is_set() {
             result.dns = config.dns.clone().into();
         }
         let made = [
-            device::described(&bridge, &near)?,
-            interface::described(&near, Sandbox::Host),
-            interface::described(&far, Sandbox::Container),
+            device::described(&bridge, near)?,
+            interface::described(near, Sandbox::Host),
+            interface::described(far, Sandbox::Container),
         ];
         result.interfaces.splice(0..0, made);
         Ok(result)

@@ -63,15 +63,16 @@ impl InterfacePlugin for Ptp {
             host.enable_forwarding(IpNet::from(ip.address).addr().into())?;
         }
         let end = VethEnd { name: ifname.clone(), mac: None, up: false };
-        let Pair { near, far } = veth::connect(&host, &container, &end, config.mtu, None)?;
-        interface::optional(sysctls::set(&far, IpFamily::Ipv4, "arp_notify", "1"))?;
-        interface::optional(sysctls::set(&far, IpFamily::Ipv6, "accept_dad", "0"))?;
-        interface::configure(&container, &far, &ifname, &result)?;
+        let pair = veth::connect(&host, &container, &end, config.mtu, None)?;
+        let Pair { near, far } = &pair;
+        interface::optional(sysctls::set(far, IpFamily::Ipv4, "arp_notify", "1"))?;
+        interface::optional(sysctls::set(far, IpFamily::Ipv6, "accept_dad", "0"))?;
+        pair.configure(&container, &ifname, &result)?;
         for ip in &result.ips {
-            route_by_gateway(&far, ip)?;
+            route_by_gateway(far, ip)?;
         }
         for ip in &result.ips {
-            route_to_container(&near, ip)?;
+            route_to_container(near, ip)?;
         }
         if config.ip_masq {
             interface::masquerade(&result.ips)?;
@@ -80,7 +81,7 @@ impl InterfacePlugin for Ptp {
             result.dns = config.dns.into();
         }
         result.interfaces =
-            vec![interface::described(&near, Sandbox::Host), interface::described(&far, Sandbox::Container)];
+            vec![interface::described(near, Sandbox::Host), interface::described(far, Sandbox::Container)];
         Ok(result)
     }
 

@@ -29,10 +29,17 @@ const EROFS: i32 = 30;
 const SETTLE_TIME: u32 = 10_000;
 
 /// Gives `link` the addresses, brings it up and adds the routes.
-///
-/// Addresses come first, because the kernel announces (`arp_notify`) those
-/// that are there when the link comes up.
 pub fn configure(netns: &Netns, link: &Link, name: &str, result: &CniResult) -> Result<(), CniError> {
+    add_addresses(netns, link, name, result)?;
+    link.set_up(true)?;
+    add_routes(link, result)
+}
+
+/// Gives `link` the addresses.
+///
+/// It is still down, because the kernel announces (`arp_notify`) those that are
+/// there when it comes up.
+pub fn add_addresses(netns: &Netns, link: &Link, name: &str, result: &CniResult) -> Result<(), CniError> {
     let has_ipv6 = result.ips.iter().any(is_ipv6);
     if has_ipv6 {
         allow_ipv6(netns, link, name)?;
@@ -44,8 +51,12 @@ pub fn configure(netns: &Netns, link: &Link, name: &str, result: &CniResult) -> 
         // They stay when the link goes down for a moment, as IPv4's do.
         optional(sysctls::set(link, IpFamily::Ipv6, "keep_addr_on_down", "1"))?;
     }
-    link.set_up(true)?;
-    if has_ipv6 {
+    Ok(())
+}
+
+/// Adds the routes by way of `link`, which is up.
+pub fn add_routes(link: &Link, result: &CniResult) -> Result<(), CniError> {
+    if result.ips.iter().any(is_ipv6) {
         // Routes by a gateway need a source address that may be used.
         addresses::settle(link, SETTLE_TIME)?;
     }

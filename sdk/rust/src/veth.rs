@@ -4,17 +4,38 @@ use crate::host::random;
 use crate::net::links::{Link, Netns, VethEnd};
 use crate::net::sysctls;
 use crate::net::types::{IpFamily, NetError};
+use crate::types::CniResult;
 use crate::{CniError, interface};
 
 /// How many random names are tried.
 const NAME_TRIES: usize = 10;
 
-/// A connected container.
+/// A connected container. Both ends are still down, so that settings can be
+/// made first.
 pub struct Pair {
-    /// The node's end, up.
+    /// The node's end.
     pub near: Link,
-    /// The container's end, still down, so that settings can be made first.
+    /// The container's end.
     pub far: Link,
+}
+
+impl Pair {
+    /// Gives the container's end the addresses, brings both ends up and adds
+    /// the routes, as [`interface::configure`] does for a link alone.
+    pub fn configure(&self, container: &Netns, ifname: &str, result: &CniResult) -> Result<(), CniError> {
+        interface::add_addresses(container, &self.far, ifname, result)?;
+        self.set_up()?;
+        interface::add_routes(&self.far, result)
+    }
+
+    /// Brings both ends up.
+    ///
+    /// The node's end is the second: alone, it has no carrier, which the kernel
+    /// notices at once, and waits until no processor uses the link any more.
+    pub fn set_up(&self) -> Result<(), CniError> {
+        self.far.set_up(true)?;
+        Ok(self.near.set_up(true)?)
+    }
 }
 
 /// A name as the reference plugins give: `veth` and eight hexadecimal digits.
@@ -34,7 +55,7 @@ pub fn connect(
 ) -> Result<Pair, CniError> {
     let mut tries = 0;
     let (near, far) = loop {
-        let near = VethEnd { name: random_name(), mac: None, up: true };
+        let near = VethEnd { name: random_name(), mac: None, up: false };
         match host.create_veth(&near, far, container, mtu, bridge) {
             Err(NetError::AlreadyExists(_)) if tries < NAME_TRIES => {
                 refuse_existing(container, &far.name)?;

@@ -88,6 +88,7 @@ fn a_disabled_container_interface_stays_down() {
     let node = Node::new();
     Bridge::add(&layer2(r#""disableContainerInterface": true"#)).unwrap();
     assert!(!node.link(Side::Container, "eth0").unwrap().up);
+    assert!(ports(&node)[0].up);
     let both = attachment(r#""disableContainerInterface": true"#);
     refusal(
         Bridge::add(&both),

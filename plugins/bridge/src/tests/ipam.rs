@@ -36,7 +36,7 @@ fn a_native_ipam_plugin_finds_the_link_when_it_is_asked() {
     let node = Node::new().with_ipam_address("10.1.0.5/24", None);
     node.fail_next("ipam.add", CniError::new(106, "nobody answers"));
     refusal(Bridge::add(&attachment), 106, "nobody answers");
-    assert!(node.link(Side::Container, "eth0").is_some());
+    assert!(node.link(Side::Container, "eth0").is_some() && ports(&node)[0].up);
     let node = Node::new().with_ipam_address("10.1.0.5/24", None);
     let result = Bridge::add(&attachment).unwrap();
     assert_eq!((result.interfaces.len(), result.ips.len()), (3, 1));

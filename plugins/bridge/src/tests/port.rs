@@ -25,6 +25,19 @@ fn a_taken_name_of_the_nodes_end_is_replaced_by_another() {
 }
 
 #[test]
+fn the_nodes_end_comes_up_after_the_containers() {
+    for attachment in [attachment(""), layer2("")] {
+        let node = Node::new().with_ipam_address("10.1.0.5/24", None);
+        Bridge::add(&attachment).unwrap();
+        assert!(ports(&node)[0].up && node.link(Side::Container, "eth0").unwrap().up);
+        let node = Node::new().with_ipam_address("10.1.0.5/24", None);
+        node.fail_next("link.set-up", NetError::Busy("the kernel has no time".to_owned()));
+        refusal(Bridge::add(&attachment), CniError::TRY_AGAIN, "no time");
+        assert!(!ports(&node)[0].up);
+    }
+}
+
+#[test]
 fn ports_and_bridges_get_their_flags() {
     let node = Node::new();
     Bridge::add(&layer2(r#""promiscMode": true, "portIsolation": true"#)).unwrap();
