@@ -27,6 +27,8 @@ mod imagination;
 mod journal;
 mod leases;
 mod lock;
+#[cfg(all(target_env = "musl", target_arch = "x86_64"))]
+mod memory;
 mod netlink;
 mod netns;
 mod node;
