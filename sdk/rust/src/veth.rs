@@ -30,11 +30,12 @@ impl Pair {
 
     /// Brings both ends up.
     ///
-    /// The node's end is the second: alone, it has no carrier, which the kernel
-    /// notices at once, and waits until no processor uses the link any more.
+    /// The node's end is the first, so that what the other announces as it
+    /// comes up gets out. It is not made up, since the kernel then notices that
+    /// it has no carrier, and waits until no processor uses the link any more.
     pub fn set_up(&self) -> Result<(), CniError> {
-        self.far.set_up(true)?;
-        Ok(self.near.set_up(true)?)
+        self.near.set_up(true)?;
+        Ok(self.far.set_up(true)?)
     }
 }
 

@@ -25,7 +25,7 @@ fn a_taken_name_of_the_nodes_end_is_replaced_by_another() {
 }
 
 #[test]
-fn the_nodes_end_comes_up_after_the_containers() {
+fn both_ends_come_up_when_all_else_is_set() {
     for attachment in [attachment(""), layer2("")] {
         let node = Node::new().with_ipam_address("10.1.0.5/24", None);
         Bridge::add(&attachment).unwrap();
@@ -33,7 +33,7 @@ fn the_nodes_end_comes_up_after_the_containers() {
         let node = Node::new().with_ipam_address("10.1.0.5/24", None);
         node.fail_next("link.set-up", NetError::Busy("the kernel has no time".to_owned()));
         refusal(Bridge::add(&attachment), CniError::TRY_AGAIN, "no time");
-        assert!(!ports(&node)[0].up);
+        assert!(!ports(&node)[0].up && !node.link(Side::Container, "eth0").unwrap().up);
     }
 }
 
