@@ -29,5 +29,28 @@ pub(super) fn tests() -> Vec<Test> {
                 Ok(())
             })
         })
+        .chain([Test::new("veth: a neighbor hears of an address that has moved", neighbors_hear)])
         .collect()
+}
+
+/// What the kernel announces as the container's end comes up gets through the
+/// bridge, unless it has just found the port without a carrier.
+fn neighbors_hear() -> anyhow::Result<()> {
+    let scene = Scene::new(&BRIDGE, 2)?;
+    scene.add(0)?;
+    let addresses = (3..9).map(|last| format!("10.1.0.{last}"));
+    for address in addresses.clone() {
+        let old = format!("ip neighbor replace {address} lladdr 02:00:00:00:00:99 dev eth0 nud stale");
+        scene.lab.in_container(0, &old)?;
+    }
+    for address in addresses {
+        let result = scene.add(1)?;
+        ensure!(result["ips"][0]["address"] == format!("{address}/24"), "{result}");
+        let known = scene.lab.in_container(0, &format!("ip neighbor show {address}"))?;
+        if result["interfaces"][2]["mac"].as_str().is_some_and(|mac| known.contains(mac)) {
+            return Ok(());
+        }
+        scene.del(1)?;
+    }
+    anyhow::bail!("a neighbor heard of none of six addresses")
 }
