@@ -1,8 +1,8 @@
 //! Copying and comparing memory, in place of musl's functions for x86-64.
 //!
-//! Those copy words by a string instruction and compare bytes one by one, which
-//! is slow to begin. A call copies and compares some thousand times, a few
-//! bytes nearly always, and a twenty-fifth of its time goes by with that.
+//! Those copy words by a string instruction, which is slow to begin, and compare
+//! bytes one by one. A call copies and compares some thousand times, nearly
+//! always a few bytes, and becomes 2 to 4 % faster by what is here.
 //!
 //! In assembly, as a compiler makes calls of these functions from what it
 //! recognizes as one of them. Up to 128 bytes, all is read before anything is
