@@ -4,7 +4,7 @@
 //! bytes one by one. A call copies and compares some thousand times, nearly
 //! always a few bytes, and becomes 2 to 4 % faster by what is here.
 //!
-//! In assembly, as a compiler makes calls of these functions from what it
+//! In assembly, since the compiler makes calls of these functions from what it
 //! recognizes as one of them. Up to 128 bytes, all is read before anything is
 //! written, from both ends, so that nothing depends on the length but how many
 //! registers it takes, and the places may overlap.

@@ -21,8 +21,8 @@ pub(crate) fn real(path: &Path) -> Option<PathBuf> {
     })
 }
 
-/// Opens a directory without following a link, only for what is in it; `missing` is the mode with which
-/// those that do not exist are made.
+/// Opens a directory without following a link, only for what is in it;
+/// `missing` is the mode with which those that do not exist are made.
 pub(crate) fn open_real(path: &Path, missing: Option<Mode>) -> Result<OwnedFd, Errno> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let mut directory = open("/", flags, Mode::empty())?;

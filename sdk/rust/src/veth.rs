@@ -31,8 +31,8 @@ impl Pair {
     /// Brings both ends up.
     ///
     /// The node's end is the first, so that what the other announces as it
-    /// comes up gets out. It is not made up, since the kernel then notices that
-    /// it has no carrier, and waits until no processor uses the link any more.
+    /// comes up gets out. It is not up from the start: the kernel would notice
+    /// that it has no carrier, and wait until no processor uses it any more.
     pub fn set_up(&self) -> Result<(), CniError> {
         self.near.set_up(true)?;
         Ok(self.far.set_up(true)?)
