@@ -15,18 +15,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open, openat};
-use nix::sys::stat::{Mode, fstat, futimens, mkdirat};
+use nix::fcntl::{AtFlags, OFlag, open, openat};
+use nix::sys::stat::{Mode, fstat, fstatat, futimens, mkdirat};
 use nix::sys::time::TimeSpec;
-use nix::unistd::linkat;
+use rustix::fs::{RenameFlags, renameat_with};
 
 use super::record::Record;
 use super::{LeaseError, Location, Owner};
 use crate::real_path::open_real;
 
 const LOCK: &str = "lock";
-/// A lease that is being written, where the file system has no nameless
-/// files. One name suffices under the lock, and a left-over is replaced.
+/// A lease that is being written. One name suffices under the lock.
 const UNFINISHED: &str = ".weir-unfinished";
 /// More than any content of a lease: ids and interface names are short.
 const MAX_CONTENT: u64 = 4096;
@@ -36,9 +35,6 @@ pub(super) struct LeaseDirectory {
     dir: Dir,
     path: PathBuf,
 }
-
-/// A complete lease that has no name yet.
-pub(super) struct Unnamed(Option<File>);
 
 /// What tells one state of a directory from any other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,70 +158,65 @@ impl LeaseDirectory {
     /// Whether anything has the name of `address`.
     pub(super) fn exists(&self, address: IpAddr) -> Result<bool, LeaseError> {
         let name = address.to_string();
-        match self.dir.symlink_metadata(&name) {
+        match fstatat(&self.dir, name.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
             Ok(_) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(self.failed("look for the lease", &name, error)),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(errno) => Err(self.failed("look for the lease", &name, errno)),
         }
     }
 
-    /// Writes a complete lease without a name: whoever is killed here leaves
-    /// nothing behind, and nobody ever sees half a lease.
+    /// Makes a lease. False, and nothing is changed, if its name is in use.
+    ///
+    /// Nobody ever sees half a lease: it is written under a name that no
+    /// address has, and renamed. (A file without a name needs nothing cleared
+    /// away, but takes a file system with a journal twice as long.) Whoever is
+    /// killed in between leaves that name behind, and with it a change that
+    /// makes the next one read the whole directory, which removes it.
     ///
     /// Nothing is synced to disk. Leases that a power failure loses belong to
     /// containers that are gone too, and a file that comes back blank is
     /// recognised as torn.
-    pub(super) fn prepare(&self, owner: &Owner) -> Result<Unnamed, LeaseError> {
-        let flags = OFlag::O_TMPFILE | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
-        let nameless = match openat(&self.dir, ".", flags, Mode::from_bits_truncate(0o600)) {
-            Ok(file) => Some(File::from(file)),
-            // Not every file system can; old kernels take it for a directory.
-            Err(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::EINVAL) => None,
-            Err(errno) => return Err(self.failed("create a lease in", "", errno)),
-        };
-        let failed = |error: io::Error| self.failed("write a lease in", "", error);
-        if let Some(mut file) = nameless {
-            file.write_all(owner.content().as_bytes()).map_err(failed)?;
-            return Ok(Unnamed(Some(file)));
-        }
-        self.prepare_named(owner).map_err(failed)
-    }
-
-    fn prepare_named(&self, owner: &Owner) -> io::Result<Unnamed> {
-        match self.dir.remove_file(UNFINISHED) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut options = plain();
-        options.write(true).create_new(true).mode(0o600);
-        self.dir.open_with(UNFINISHED, &options)?.write_all(owner.content().as_bytes())?;
-        Ok(Unnamed(None))
-    }
-
-    /// Gives a prepared lease its name. False, and nothing is changed, if the
-    /// name is in use.
-    pub(super) fn publish(&self, lease: &Unnamed, address: IpAddr) -> Result<bool, LeaseError> {
+    pub(super) fn make(&self, owner: &Owner, address: IpAddr) -> Result<bool, LeaseError> {
         let name = address.to_string();
-        let linked = match &lease.0 {
-            Some(file) => match linkat(file, "", &self.dir, name.as_str(), AtFlags::AT_EMPTY_PATH) {
-                // Before Linux 6.10 that needs CAP_DAC_READ_SEARCH.
-                Err(Errno::ENOENT) => {
-                    use std::os::fd::AsRawFd;
-                    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-                    linkat(AT_FDCWD, path.as_str(), &self.dir, name.as_str(), AtFlags::AT_SYMLINK_FOLLOW)
-                }
-                outcome => outcome,
+        let made = self.write_unfinished(owner).and_then(|()| self.name_unfinished(&name));
+        made.map(|()| true).or_else(|error| {
+            let _ = self.remove_unfinished();
+            match error.kind() {
+                io::ErrorKind::AlreadyExists => Ok(false),
+                _ => Err(self.failed("create the lease", &name, error)),
             }
-            .map_err(io::Error::from),
-            None => self.dir.hard_link(UNFINISHED, &self.dir, &name).inspect(|()| {
-                // The lease is made; a left-over name of it does not count.
-                drop(self.dir.remove_file(UNFINISHED));
-            }),
+        })
+    }
+
+    fn name_unfinished(&self, name: &str) -> io::Result<()> {
+        match renameat_with(&self.dir, UNFINISHED, &self.dir, name, RenameFlags::NOREPLACE) {
+            // Not every file system can keep what has the name.
+            Err(rustix::io::Errno::INVAL) => {
+                self.dir.hard_link(UNFINISHED, &self.dir, name)?;
+                self.remove_unfinished()
+            }
+            renamed => Ok(renamed?),
+        }
+    }
+
+    fn write_unfinished(&self, owner: &Owner) -> io::Result<()> {
+        let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+        let open = || openat(&self.dir, UNFINISHED, flags, Mode::S_IRUSR | Mode::S_IWUSR);
+        let file = match open() {
+            Err(Errno::EEXIST) => {
+                self.remove_unfinished()?;
+                open()
+            }
+            opened => opened,
         };
-        match linked {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-            Err(error) => Err(self.failed("create the lease", &name, error)),
+        File::from(file?).write_all(owner.content().as_bytes())
+    }
+
+    /// Removes what somebody left who was killed while he made a lease.
+    fn remove_unfinished(&self) -> io::Result<()> {
+        match self.dir.remove_file(UNFINISHED) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
         }
     }
 
@@ -245,8 +236,9 @@ impl LeaseDirectory {
         Ok(self.list()?.into_iter().map(|(address, _)| address).collect())
     }
 
-    /// Reads every lease. Torn files are removed on the way.
+    /// Reads every lease. Torn and unfinished ones are removed on the way.
     pub(super) fn scan(&self) -> Result<Vec<(IpAddr, Record)>, LeaseError> {
+        self.remove_unfinished().map_err(|error| self.failed("remove", UNFINISHED, error))?;
         let mut leases = Vec::new();
         for (address, is_file) in self.list()? {
             if !is_file {

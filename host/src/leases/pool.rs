@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
-use super::directory::{LeaseDirectory, Unnamed};
+use super::directory::LeaseDirectory;
 use super::index::Index;
 use super::range::{self, AddressRange, Usage};
 use super::record::{Record, Valid};
@@ -142,8 +142,7 @@ impl Pool {
             }
             return Err(self.taken(address, &record));
         }
-        let lease = self.directory.prepare(owner)?;
-        if self.place(&lease, owner, address, set, before)? {
+        if self.place(owner, address, set, before)? {
             return Ok(());
         }
         // Someone who ignores the lock was faster.
@@ -172,7 +171,6 @@ impl Pool {
         let skip: HashSet<IpAddr> = skip.iter().map(IpAddr::to_canonical).collect();
         let order = range::walk(ranges, after)?.filter(|address| !skip.contains(address));
         self.look_at_index()?;
-        let mut lease = None;
         let mut probed = 0;
         let mut listed: Option<HashSet<IpAddr>> = None;
         // Every step but the last meets a lease, so that the length of the
@@ -182,14 +180,8 @@ impl Pool {
                 Some(listed) => !listed.contains(&address),
                 None => self.is_free(address)?,
             };
-            if free {
-                let lease = match &mut lease {
-                    Some(lease) => lease,
-                    none => none.insert(self.directory.prepare(owner)?),
-                };
-                if self.place(lease, owner, address, set, before)? {
-                    return Ok(Some(address));
-                }
+            if free && self.place(owner, address, set, before)? {
+                return Ok(Some(address));
             }
             probed = if free { 0 } else { probed + 1 };
             if probed == PROBES && listed.is_none() {
@@ -252,10 +244,9 @@ impl Pool {
         range::usage(ranges, skip, self.all_taken()?.into_iter())
     }
 
-    /// Gives `lease` the name of `address`. False if it is in use after all.
+    /// Makes the lease of `address`. False if it is in use after all.
     fn place(
         &mut self,
-        lease: &Unnamed,
         owner: &Owner,
         address: IpAddr,
         set: u32,
@@ -265,7 +256,7 @@ impl Pool {
         // making is reported as failed would.
         self.directory.note_reserved(set, address)?;
         before(address)?;
-        if !self.directory.publish(lease, address)? {
+        if !self.directory.make(owner, address)? {
             return Ok(false);
         }
         self.follow(|index| index.insert(&Record::Attachment(owner.clone()), address));

@@ -224,6 +224,39 @@ fn torn_files_do_not_leak_addresses() {
 }
 
 #[test]
+fn what_a_killed_process_left_of_a_lease_is_cleared_away() {
+    let node = Node::new();
+    drop(node.open());
+    let unfinished = node.file(".weir-unfinished");
+    for unindexed in [false, true] {
+        if unindexed {
+            index::block_index(&node);
+        }
+        fs::write(&unfinished, "k").unwrap();
+        assert!(node.open().release(&owner("killed")).unwrap().is_empty());
+        assert!(!unfinished.exists());
+        fs::write(&unfinished, "killed\r\neth0").unwrap();
+        node.open().reserve(&owner("a"), ip("10.0.0.2"), 0, &mut silent()).unwrap();
+        assert_eq!(fs::read_to_string(node.file("10.0.0.2")).unwrap(), "a\r\neth0");
+        assert!(!unfinished.exists());
+        // While the pool is open, the next lease is made all the same.
+        let mut pool = node.open();
+        assert_eq!(pool.held(&owner("a")).unwrap(), [ip("10.0.0.2")]);
+        symlink("/dev/null", &unfinished).unwrap();
+        pool.reserve(&owner("b"), ip("10.0.0.3"), 0, &mut silent()).unwrap();
+        assert_eq!(fs::read_to_string(node.file("10.0.0.3")).unwrap(), "b\r\neth0");
+        // A name that somebody has taken who ignores the lock.
+        let mut take = |address: IpAddr| {
+            fs::write(node.file(&address.to_string()), "c").unwrap();
+            Ok(())
+        };
+        pool.reserve(&owner("d"), ip("10.0.0.4"), 0, &mut take).unwrap_err();
+        assert!(!unfinished.exists() && fs::read_to_string(node.file("10.0.0.4")).unwrap() == "c");
+        assert_eq!(pool.release_stale(&HashSet::new()).unwrap(), 3);
+    }
+}
+
+#[test]
 fn only_stale_leases_are_collected() {
     let node = Node::new();
     let mut pool = node.open();
