@@ -19,6 +19,7 @@ mod sysctl;
 mod vlan;
 mod vxlan;
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,7 +41,7 @@ pub(crate) use route::{Place, RouteSpec};
 pub(crate) use vlan::VlanRange;
 pub(crate) use vxlan::VxlanSpec;
 
-use crate::netns::{Doors, NetnsFile, Settings};
+use crate::netns::{Doors, NetnsFile};
 
 /// Why a request to the kernel failed.
 #[derive(Debug, thiserror::Error)]
@@ -103,8 +104,8 @@ pub(crate) struct Netns {
     file: Arc<NetnsFile>,
     label: &'static str,
     connection: Connection,
-    ipv4: Settings,
-    ipv6: Option<Settings>,
+    ipv4: OwnedFd,
+    ipv6: Option<OwnedFd>,
     budget: Arc<Budget>,
     /// In a plan, what stands between it and the kernel.
     imagined: Option<Imagined>,

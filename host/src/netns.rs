@@ -9,7 +9,7 @@ use std::thread;
 
 use netlink_sys::Socket;
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
-use nix::fcntl::{OFlag, open, openat};
+use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::{Mode, fstat};
 use nix::sys::statfs::{FsType, fstatfs};
@@ -145,43 +145,28 @@ fn enter(netns: &NetnsFile) -> io::Result<()> {
 pub(crate) struct Doors {
     /// A routing netlink socket.
     pub(crate) route: Socket,
-    /// IPv4's settings.
-    pub(crate) ipv4: Settings,
+    /// Where IPv4's settings of links are, `all` and `default` among them.
+    ///
+    /// It is opened inside the namespace: `/proc/sys/net` shows whoever looks
+    /// his own. Asked for `conf` from outside, the kernel does not recognize
+    /// the entry that it keeps of it, adds another one each time, and passes
+    /// all of them the next time (`proc_sys_compare` in
+    /// fs/proc/proc_sysctl.c), those of other namespaces included.
+    pub(crate) ipv4: OwnedFd,
     /// IPv6's; none on a kernel without it.
-    pub(crate) ipv6: Option<Settings>,
+    pub(crate) ipv6: Option<OwnedFd>,
 }
 
 impl Doors {
     /// Opens the doors of the calling thread's namespace.
     pub(crate) fn open() -> io::Result<Self> {
+        let settings =
+            |path| open(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty());
         Ok(Self {
             route: Socket::new(NETLINK_ROUTE)?,
-            ipv4: Settings::open("/proc/sys/net/ipv4")?,
-            ipv6: Settings::open("/proc/sys/net/ipv6").ok(),
+            ipv4: settings("/proc/sys/net/ipv4/conf")?,
+            ipv6: settings("/proc/sys/net/ipv6/conf").ok(),
         })
-    }
-}
-
-/// Directories with the settings of a namespace for a family of addresses.
-pub(crate) struct Settings {
-    /// `/proc/sys/net/ipv4` or `ipv6`. Its parent would not do: that one shows
-    /// whoever looks the settings of his own namespace.
-    pub(crate) all: OwnedFd,
-    /// `conf` in it, where those of links are.
-    ///
-    /// It is opened inside, too. Asked for it from outside, the kernel does not
-    /// recognize the entry that it keeps of it, adds another one each time, and
-    /// passes all of them the next time (`proc_sys_compare` in
-    /// fs/proc/proc_sysctl.c), those of other namespaces included.
-    pub(crate) conf: OwnedFd,
-}
-
-impl Settings {
-    fn open(path: &str) -> io::Result<Self> {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let all = open(path, flags, Mode::empty())?;
-        let conf = openat(&all, "conf", flags, Mode::empty())?;
-        Ok(Self { all, conf })
     }
 }
 

@@ -225,12 +225,15 @@ impl links::HostNetns for Session {
     ) -> Served<Result<(), NetError>> {
         self.call.check_time()?;
         let (netns, side) = self.netns_of(&netns)?;
-        let (is_ipv4, path) = match family {
+        let path = "conf/all/forwarding";
+        // IPv4's is better known by its other name.
+        let (is_ipv4, object) = match family {
             IpFamily::Ipv4 => (true, "ip_forward"),
-            IpFamily::Ipv6 => (false, "conf/all/forwarding"),
+            IpFamily::Ipv6 => (false, path),
         };
         if side == Side::Host
-            && let Err(denied) = self.permit("enable-forwarding", path, &[Operation::Sysctl("forwarding")])?
+            && let Err(denied) =
+                self.permit("enable-forwarding", object, &[Operation::Sysctl("forwarding")])?
         {
             return Ok(Err(denied));
         }
@@ -240,9 +243,9 @@ impl links::HostNetns for Session {
             Ok(_) => {}
             Err(error) => return Ok(Err(net_error(error))),
         }
-        let done = self
-            .call
-            .change_shared(&self.guest, "enable-forwarding", path, || netns.set_sysctl(is_ipv4, path, "1"))?;
+        let done = self.call.change_shared(&self.guest, "enable-forwarding", object, || {
+            netns.set_sysctl(is_ipv4, path, "1")
+        })?;
         Ok(done.map_err(net_error))
     }
 

@@ -1,4 +1,4 @@
-//! Settings below `/proc/sys/net`, of the namespace, from any thread.
+//! Settings of links below `/proc/sys/net`, of the namespace, from any thread.
 //!
 //! The directories were opened inside the namespace; what is looked up below
 //! them stays in it.
@@ -19,10 +19,11 @@ const VALUE_LIMIT: usize = 4096;
 impl Netns {
     /// The directories in which settings are.
     pub(crate) fn settings(&self) -> impl Iterator<Item = &OwnedFd> {
-        [Some(&self.ipv4), self.ipv6.as_ref()].into_iter().flatten().map(|settings| &settings.all)
+        [Some(&self.ipv4), self.ipv6.as_ref()].into_iter().flatten()
     }
 
-    /// Reads a setting, as `conf/eth0/arp_notify` of IPv4.
+    /// Reads a setting, as `conf/eth0/arp_notify` of IPv4. Those for all links
+    /// are there, too: `conf/all/forwarding` is `ip_forward`.
     pub(crate) fn sysctl(&self, is_ipv4: bool, path: &str) -> Result<String, NetlinkError> {
         match &self.imagined {
             Some(imagined) => imagined.setting(is_ipv4, path, &|path| self.read_sysctl(is_ipv4, path)),
@@ -57,14 +58,10 @@ impl Netns {
         attempt: &impl Fn() -> String,
     ) -> Result<File, NetlinkError> {
         let settings = if is_ipv4 { Some(&self.ipv4) } else { self.ipv6.as_ref() };
-        let Some(settings) = settings else {
+        let (Some(settings), Some(path)) = (settings, path.strip_prefix("conf/")) else {
             return Err(NetlinkError::Absent { attempt: attempt() });
         };
-        let (directory, path) = match path.strip_prefix("conf/") {
-            Some(path) => (&settings.conf, path),
-            None => (&settings.all, path),
-        };
-        openat(directory, path, mode | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty())
+        openat(settings, path, mode | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty())
             .map(|fd: OwnedFd| File::from(fd))
             .map_err(|errno| kernel(attempt(), &errno.into()))
     }
