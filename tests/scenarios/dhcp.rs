@@ -44,7 +44,7 @@ fn served() -> anyhow::Result<(Scene, [Service; 2])> {
     let mut scene = Scene::new(&BRIDGE, 1)?;
     let path = |name: &str| scene.lab.path(name);
     let conf = format!(
-        "start 10.1.0.50\nend 10.1.0.60\ninterface cni0\nlease_file {}\npidfile {}\n\
+        "start 10.1.0.50\nend 10.1.0.59\ninterface cni0\nlease_file {}\npidfile {}\n\
          option subnet 255.255.255.0\noption router 10.1.0.1\noption lease 600\n",
         path("udhcpd.leases").display(),
         path("udhcpd.pid").display()
