@@ -28,6 +28,13 @@ struct Plugin {
     grants: Vec<String>,
 }
 
+impl Plugin {
+    /// The name under which the linker knows its code.
+    fn symbol(&self) -> String {
+        format!("WEIR_COMPONENT_{}", self.kind.replace('-', "_").to_uppercase())
+    }
+}
+
 fn main() -> Result<()> {
     let manifest_dir = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
     let root = manifest_dir.parent().context("the host crate is not in a workspace")?;
@@ -48,13 +55,12 @@ fn main() -> Result<()> {
         println!("cargo::rerun-if-changed={input}");
     }
 
-    link(&manifest_dir);
-
     let out = PathBuf::from(env::var("OUT_DIR")?);
     // Beside the outer build's directories, not in them: cargo locks those.
     let target_dir =
         out.ancestors().nth(4).context("OUT_DIR is not below a target directory")?.join("guests");
     let plugins = plugins(root)?;
+    link(&manifest_dir, &plugins, &out)?;
     ensure_target(root)?;
     build(root, &target_dir, &plugins)?;
 
@@ -89,19 +95,38 @@ fn main() -> Result<()> {
 }
 
 /// How the program is linked, so that it starts fast: with packed relocations,
-/// which are a hundredth in size and read at each start, and with the functions
-/// of a call beside each other.
-fn link(manifest_dir: &Path) {
-    let order = manifest_dir.join("functions.order");
-    println!("cargo::rerun-if-changed={}", order.display());
+/// which are a hundredth in size and read at each start, and with what a call
+/// executes in one place that the kernel can map as large pages
+/// (`src/large_pages.rs`).
+fn link(manifest_dir: &Path, plugins: &[Plugin], out: &Path) -> Result<()> {
+    let functions = manifest_dir.join("functions.order");
+    println!("cargo::rerun-if-changed={}", functions.display());
     let is = |variable: &str, value: &str| env::var(variable).is_ok_and(|found| found == value);
     if is("CARGO_CFG_TARGET_ENV", "musl") && is("RUSTC_LINKER", "rust-lld") {
-        println!("cargo::rustc-link-arg-bins=--pack-dyn-relocs=relr");
-        println!("cargo::rustc-link-arg-bins=--symbol-ordering-file={}", order.display());
-        println!("cargo::rustc-link-arg-bins=--no-warn-symbol-ordering");
+        let order = out.join("symbols.order");
+        let components = plugins.iter().map(Plugin::symbol).collect::<Vec<_>>().join("\n");
+        // Two functions of the C library's that the list does not have: in
+        // assembly, they have no size.
+        let first = "weir_text\n_start\n__set_thread_area";
+        fs::write(&order, format!("{first}\n{}{components}\n", fs::read_to_string(functions)?))?;
+        for argument in [
+            "--pack-dyn-relocs=relr",
+            "--no-warn-symbol-ordering",
+            &format!("--symbol-ordering-file={}", order.display()),
+            // Code begins at a multiple of the size of a large page, in the
+            // file as in memory, and shares none with anything else.
+            "-zseparate-loadable-segments",
+            "-zmax-page-size=0x200000",
+        ] {
+            println!("cargo::rustc-link-arg-bins={argument}");
+        }
+        if is("CARGO_CFG_TARGET_ARCH", "x86_64") {
+            println!("cargo::rustc-link-arg-bins=--entry=weir_start");
+        }
     } else if is("CARGO_CFG_TARGET_ENV", "gnu") && glibc_unpacks_relocations() {
         println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     }
+    Ok(())
 }
 
 /// Whether the glibc that is linked in can read packed relocations, as it does
@@ -233,7 +258,7 @@ fn compile(
     let code = out.join(format!("{}.cwasm", plugin.kind));
     let compiled = run(compiler, &["compile", target], component)?;
     fs::write(&code, &compiled)?;
-    let symbol = format!("WEIR_COMPONENT_{}", plugin.kind.replace('-', "_").to_uppercase());
+    let symbol = plugin.symbol();
     let item = format!("embed!({symbol}, {code:?}, {});\n", compiled.len());
     let mut entry = String::new();
     writeln!(

@@ -25,6 +25,8 @@ mod gc;
 mod guest;
 mod imagination;
 mod journal;
+#[cfg(all(target_env = "musl", target_arch = "x86_64"))]
+mod large_pages;
 mod leases;
 mod lock;
 #[cfg(all(target_env = "musl", target_arch = "x86_64"))]

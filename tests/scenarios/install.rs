@@ -3,12 +3,13 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use serde_json::Value;
 
 use crate::Test;
-use crate::lab::{Lab, Plugins, line};
+use crate::lab::{Lab, Plugins, line, require};
 
 /// Every plugin type.
 const TYPES: [&str; 5] = ["bridge", "host-local", "loopback", "ptp", "static"];
@@ -23,6 +24,7 @@ pub(super) fn tests() -> Vec<Test> {
         Test::new("install: programs of others are refused, and replaced with --replace", foreign),
         Test::new("install: a program that runs meanwhile is replaced by a rename", by_rename),
         Test::new("install: an installed directory can be moved", moved),
+        Test::new("start: the code is where large pages can be, and asks for them", large_pages),
     ]
 }
 
@@ -122,6 +124,9 @@ fn fresh() -> anyhow::Result<()> {
         ensure!(installed.names() == expected, "installed are {:?}", installed.names());
         let program = fs::symlink_metadata(installed.directory.join("weir"))?;
         ensure!(program.is_file() && program.mode() & 0o7777 == 0o755, "weir is {program:?}");
+        let [copy, own] =
+            [&installed.directory, &installed.lab.bin].map(|place| fs::read(place.join("weir")));
+        ensure!(copy? == own?, "the copy differs from the program");
         for plugin in TYPES {
             let target = fs::read_link(installed.directory.join(plugin))?;
             ensure!(target == Path::new("weir"), "{plugin} links to {}", target.display());
@@ -192,4 +197,41 @@ fn moved() -> anyhow::Result<()> {
     let config: Value = serde_json::from_str(r#"{"cniVersion":"1.1.0","name":"n","type":"bridge"}"#)?;
     let call = installed.lab.call_binary(elsewhere.join("bridge"), "STATUS").config(&config);
     installed.lab.run(&call)?.silence()
+}
+
+/// Whether the kernel keeps the file in such pages depends on the file system,
+/// and is not looked at.
+fn large_pages() -> anyhow::Result<()> {
+    const LARGE_PAGE: u64 = 2 << 20;
+    require(cfg!(all(target_env = "musl", target_arch = "x86_64")), "only weir for musl on x86-64 asks")?;
+    let is_known = Path::new("/sys/kernel/mm/transparent_hugepage").exists();
+    require(is_known, "the kernel has no large pages (CONFIG_TRANSPARENT_HUGEPAGE)")?;
+    let lab = Lab::new(Plugins::Weir)?;
+    let config: Value = serde_json::from_str(r#"{"cniVersion":"1.1.0","name":"n","type":"bridge"}"#)?;
+    // It waits for its configuration.
+    let mut child = lab.call_binary(lab.bin.join("bridge"), "STATUS").config(&config).program().start()?;
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let asked = loop {
+        let mappings = fs::read_to_string(format!("/proc/{}/smaps", child.id()))?;
+        let code =
+            mappings.split("VmFlags:").zip(mappings.split("VmFlags:").skip(1)).find_map(|(text, flags)| {
+                let mapping = text.lines().find(|line| line.contains(" r-xp ") && line.ends_with("/weir"))?;
+                let is_asked = flags.lines().next()?.split(' ').any(|flag| flag == "hg");
+                is_asked.then(|| mapping.to_owned())
+            });
+        if code.is_some() || Instant::now() > deadline {
+            break code;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    child.kill()?;
+    child.wait()?;
+    let mapping = asked.context("it has not asked for large pages")?;
+    let words: Vec<&str> = mapping.split_whitespace().collect();
+    let start = words[0].split('-').next().unwrap_or_default();
+    for number in [start, words[2]] {
+        let number = u64::from_str_radix(number, 16)?;
+        ensure!(number.is_multiple_of(LARGE_PAGE), "{mapping}");
+    }
+    Ok(())
 }

@@ -42,14 +42,18 @@ pub(super) fn program() -> Result<PathBuf> {
 }
 
 /// A lab with copies of the native plugins. How fast a program starts depends
-/// on how the kernel keeps its file, and what was just written it keeps in
-/// larger pages than what it has read: weir is a copy, so they have to be, too.
+/// on how the kernel keeps its file, and what one call has written it keeps in
+/// larger pages than what it has read: weir is written so, and so are they.
 pub(super) fn native_lab() -> Result<Lab> {
     let mut lab = Lab::new(Plugins::native()?)?;
     let copies = lab.path("native");
     fs::create_dir(&copies)?;
     for plugin in ["bridge", "host-local"] {
-        fs::copy(lab.bin.join(plugin), copies.join(plugin)).with_context(|| format!("copy {plugin}"))?;
+        let (from, to) = (lab.bin.join(plugin), copies.join(plugin));
+        fs::read(&from)
+            .and_then(|program| fs::write(&to, program))
+            .and_then(|()| fs::set_permissions(&to, fs::metadata(&from)?.permissions()))
+            .with_context(|| format!("copy {plugin}"))?;
     }
     lab.bin = copies;
     Ok(lab)

@@ -1,6 +1,7 @@
 //! `weir install`: this program and its links in a directory of plugins.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,6 +14,8 @@ use crate::request::state_paths;
 
 /// The name of the binary itself.
 const PROGRAM: &str = "weir";
+/// The size of a large page on machines with pages of 4 KiB.
+const LARGE_PAGE: usize = 2 << 20;
 
 pub(super) fn run(bin_dir: &Path, types: &[String], replace: bool) -> Result<ExitCode> {
     let known = catalog::names(&state_paths())?;
@@ -55,14 +58,30 @@ fn install_program(bin_dir: &Path) -> Result<()> {
         return Ok(());
     }
     let fresh = unfinished(bin_dir, PROGRAM);
-    let installed = fs::copy(&own, &fresh)
-        .and_then(|_| fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755)))
-        .and_then(|()| fs::File::open(&fresh)?.sync_all())
+    let installed = copy_in_large_parts(&own, &fresh)
+        .and_then(|copy| {
+            copy.set_permissions(fs::Permissions::from_mode(0o755))?;
+            copy.sync_all()
+        })
         .and_then(|()| fs::rename(&fresh, &target));
     if installed.is_err() {
         let _ = fs::remove_file(&fresh);
     }
     installed.with_context(|| format!("copy {} to {}", own.display(), target.display()))
+}
+
+/// Copies a program so that the kernel can map it in few steps: a file system
+/// that can (ext4 since Linux 6.16, XFS) keeps what one call writes in pages
+/// that are as large, and those of 2 MiB become part of a process at once.
+/// `build.rs` puts what a call executes at a multiple of that size.
+fn copy_in_large_parts(from: &Path, to: &Path) -> io::Result<File> {
+    let (mut from, mut to) = (File::open(from)?, File::create(to)?);
+    let mut part = Vec::with_capacity(LARGE_PAGE);
+    while Read::by_ref(&mut from).take(LARGE_PAGE as u64).read_to_end(&mut part)? > 0 {
+        to.write_all(&part)?;
+        part.clear();
+    }
+    Ok(to)
 }
 
 /// Links a type to the program beside it, so that the directory may be moved.
