@@ -88,8 +88,13 @@ fn main() -> Result<()> {
         format!("{:?}", String::from_utf8(run(&compiler, &["key", &target], b"")?)?),
     )?;
     constant("TARGET", "&str", format!("{target:?}"))?;
-    constant("COMPILER", "&[u8]", format!("include_bytes!({program:?})"))?;
     constant("INTERFACES", "&[&str]", format!("&{:?}", interfaces(root)?))?;
+    // In a section of its own, away from what each call reads.
+    writeln!(
+        table,
+        "#[unsafe(link_section = \".compiler\")]\nstatic COMPILER: [u8; {}] = *include_bytes!({program:?});",
+        fs::metadata(&program)?.len()
+    )?;
     fs::write(out.join("bundled.rs"), code + &table)?;
     Ok(())
 }

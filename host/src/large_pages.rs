@@ -1,16 +1,19 @@
-//! The first instructions of the process: they ask for large pages for its code.
+//! The first instructions of the process: they ask for a large page for its
+//! code.
 //!
-//! To map code in pages of 4 KiB took an eighth of a call. `build.rs` has the
-//! linker put what a call executes at the beginning of the code, and the code
-//! at a multiple of 2 MiB in the file. Where the kernel has read such a part of
-//! the file into one large page, it maps all of it at once, which is up to the
-//! file system (ext4 since Linux 6.16, XFS). It reads large pages if it is
-//! asked to (`MADV_HUGEPAGE`), which has to happen before anything else of that
-//! part is read: what is here is in a section of its own, away from the rest.
+//! To map a call's code in pages of 4 KiB took a tenth of its time. `build.rs`
+//! has the linker put that code at the beginning of all code, and this at a
+//! multiple of 2 MiB in the file. If the kernel keeps those 2 MiB of the file in
+//! one page, it maps them at once, which is up to the file system (ext4 since
+//! Linux 6.16, XFS). It reads them so if it is asked to (`MADV_HUGEPAGE`), which
+//! has to happen before anything else of that part is read: what is here is in
+//! a section of its own, away from the rest.
 //!
-//! The kernel keeps what it has read, so that all this matters to a file that
+//! The kernel keeps what it has read, so that this matters to a program that
 //! was not executed since the node was started, or was dropped from memory.
-//! What `weir install` writes is in large pages at first.
+//! What was just written, as by `weir install`, stays as it was written. Only
+//! that part is asked for, because all of a large page counts as memory of the
+//! process.
 
 std::arch::global_asm!(
     r#"
@@ -22,8 +25,7 @@ weir_start:
     # The C library expects this register as it is; the call spares it.
     mov r8, rdx
     lea rdi, [rip + weir_text]
-    lea rsi, [rip + etext]
-    sub rsi, rdi
+    mov esi, {size}
     mov edx, {huge}
     mov eax, {madvise}
     # Whether it succeeds makes no difference but to the time.
@@ -39,6 +41,7 @@ weir_start:
 weir_text:
     ud2
 "#,
+    size = const 2 << 20,
     huge = const nix::libc::MADV_HUGEPAGE,
     madvise = const nix::libc::SYS_madvise,
 );

@@ -4,7 +4,8 @@
 //! (`super::order`) fits only that program.
 
 use std::env::consts::ARCH;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -43,20 +44,30 @@ pub(super) fn program() -> Result<PathBuf> {
 
 /// A lab with copies of the native plugins. How fast a program starts depends
 /// on how the kernel keeps its file, and what one call has written it keeps in
-/// larger pages than what it has read: weir is written so, and so are they.
+/// larger pages than what it has read: they are written as `weir install`
+/// writes weir.
 pub(super) fn native_lab() -> Result<Lab> {
     let mut lab = Lab::new(Plugins::native()?)?;
     let copies = lab.path("native");
     fs::create_dir(&copies)?;
     for plugin in ["bridge", "host-local"] {
-        let (from, to) = (lab.bin.join(plugin), copies.join(plugin));
-        fs::read(&from)
-            .and_then(|program| fs::write(&to, program))
-            .and_then(|()| fs::set_permissions(&to, fs::metadata(&from)?.permissions()))
-            .with_context(|| format!("copy {plugin}"))?;
+        copy(&lab.bin.join(plugin), &copies.join(plugin)).with_context(|| format!("copy {plugin}"))?;
     }
     lab.bin = copies;
     Ok(lab)
+}
+
+/// In parts: what this process has in memory at once, the kernel counts as the
+/// peak of each process that it starts.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let (mut from, mut to) = (File::open(from)?, File::create(to)?);
+    to.set_permissions(from.metadata()?.permissions())?;
+    let mut part = Vec::new();
+    while (&mut from).take(256 << 10).read_to_end(&mut part)? > 0 {
+        to.write_all(&part)?;
+        part.clear();
+    }
+    Ok(())
 }
 
 /// A lab in which weir is installed, instead of what was built with the

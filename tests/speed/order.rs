@@ -82,7 +82,7 @@ pub(super) fn write(path: &Path) -> Result<()> {
         for command in ["ADD", "DEL"] {
             measure::call(&lab, &lab.call_for("bridge", command, container, "eth0").config(&config))?;
         }
-        for command in ["ADD", "DEL"] {
+        for command in ["ADD", "DEL", "VERSION"] {
             let call = lab
                 .call_binary(env::current_exe()?, command)
                 .variable(TRACED, lab.bin.join("bridge"))

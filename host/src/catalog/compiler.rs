@@ -117,7 +117,7 @@ fn program() -> io::Result<File> {
         file => file?,
     };
     // Whoever has a file open for writing keeps it from being executed.
-    (&file).write_all(COMPILER)?;
+    (&file).write_all(&COMPILER)?;
     File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 

@@ -1,7 +1,7 @@
 //! `weir install`: this program and its links in a directory of plugins.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,8 +14,9 @@ use crate::request::state_paths;
 
 /// The name of the binary itself.
 const PROGRAM: &str = "weir";
-/// The size of a large page on machines with pages of 4 KiB.
-const LARGE_PAGE: usize = 2 << 20;
+/// Of the program, a call needs nearly all of a few of these, and nothing of
+/// the others, which would only count as its memory.
+const PART: usize = 256 << 10;
 
 pub(super) fn run(bin_dir: &Path, types: &[String], replace: bool) -> Result<ExitCode> {
     let known = catalog::names(&state_paths())?;
@@ -70,18 +71,16 @@ fn install_program(bin_dir: &Path) -> Result<()> {
     installed.with_context(|| format!("copy {} to {}", own.display(), target.display()))
 }
 
-/// Copies a program so that the kernel can map it in few steps: a file system
-/// that can (ext4 since Linux 6.16, XFS) keeps what one call writes in pages
-/// that are as large, and those of 2 MiB become part of a process at once.
-/// `build.rs` puts what a call executes at a multiple of that size.
+/// Copies a program so that the kernel maps it in few steps: a file system that
+/// can (ext4 since Linux 6.16, XFS) keeps what one call writes in a page that is
+/// as large, which becomes part of a process as a whole.
 fn copy_in_large_parts(from: &Path, to: &Path) -> io::Result<File> {
-    let (mut from, mut to) = (File::open(from)?, File::create(to)?);
-    let mut part = Vec::with_capacity(LARGE_PAGE);
-    while Read::by_ref(&mut from).take(LARGE_PAGE as u64).read_to_end(&mut part)? > 0 {
-        to.write_all(&part)?;
-        part.clear();
+    let program = fs::read(from)?;
+    let mut copy = File::create(to)?;
+    for part in program.chunks(PART) {
+        copy.write_all(part)?;
     }
-    Ok(to)
+    Ok(copy)
 }
 
 /// Links a type to the program beside it, so that the directory may be moved.
