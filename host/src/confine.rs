@@ -34,20 +34,20 @@ use needs::Needs;
 pub(crate) fn confine(call: &Call, plugin: &Plugin) -> Result<(), Failure> {
     let started = Instant::now();
     let needs = Needs::of(call, plugin);
-    let container = if needs.container { call.node.container()? } else { None };
+    // Later on, it could not be entered any more.
+    if needs.container {
+        call.node.container()?;
+    }
     // Read later on otherwise, when the file cannot be opened any more.
     boot::id();
 
     let mut capabilities = Capabilities::lower(&needs);
-    let mut files = Files::open(&needs, &mut capabilities);
+    let files = Files::open(&needs, &mut capabilities);
     if let Some(program) = &needs.program {
         capabilities.leave_to_program();
         let object = format!("capabilities only: native plugin {program} may have to be executed");
         note(call, &object, Outcome::Done, started);
         return Ok(());
-    }
-    if let Some(container) = &container {
-        files.add_settings(container.settings());
     }
     let pieces: [(&str, Result<(), String>); 3] = [
         ("files (landlock)", files.restrict()),

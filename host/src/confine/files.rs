@@ -30,7 +30,7 @@ impl Files {
     /// are kept.
     pub(super) fn open(needs: &Needs, capabilities: &mut Capabilities) -> Self {
         let own = geteuid().as_raw();
-        let mut files = Vec::with_capacity(needs.places.len() + 2);
+        let mut files = Vec::with_capacity(needs.places.len());
         for place in &needs.places {
             let opened = match open_place(place) {
                 Err(Errno::EACCES) => {
@@ -47,13 +47,6 @@ impl Files {
             files.push((file, rights(place.wanted)));
         }
         Self(files)
-    }
-
-    /// Adds directories with settings of the kernel's.
-    pub(super) fn add_settings<'a>(&mut self, directories: impl Iterator<Item = &'a OwnedFd>) {
-        // If it cannot be had twice, settings there cannot be set.
-        let files = directories.filter_map(|directory| directory.try_clone().ok());
-        self.0.extend(files.map(|file| (file, rights(Use::Settings))));
     }
 
     /// Forbids everything else.

@@ -91,6 +91,8 @@ impl Needs {
         }
         needs.add_journal(call);
         if needs.network {
+            // All namespaces have it in common (`net_sysctl_init` in
+            // net/sysctl_net.c), so that it stands for the container's, too.
             needs.add("/proc/sys/net", Use::Settings, Missing::Skip);
         }
         needs

@@ -17,11 +17,6 @@ use super::{NetlinkError, Netns};
 const VALUE_LIMIT: usize = 4096;
 
 impl Netns {
-    /// The directories in which settings are.
-    pub(crate) fn settings(&self) -> impl Iterator<Item = &OwnedFd> {
-        [Some(&self.ipv4), self.ipv6.as_ref()].into_iter().flatten()
-    }
-
     /// Reads a setting, as `conf/eth0/arp_notify` of IPv4. Those for all links
     /// are there, too: `conf/all/forwarding` is `ip_forward`.
     pub(crate) fn sysctl(&self, is_ipv4: bool, path: &str) -> Result<String, NetlinkError> {
