@@ -178,22 +178,27 @@ impl LeaseDirectory {
     /// recognised as torn.
     pub(super) fn make(&self, owner: &Owner, address: IpAddr) -> Result<bool, LeaseError> {
         let name = address.to_string();
-        let made = self.write_unfinished(owner).and_then(|()| self.name_unfinished(&name));
-        made.map(|()| true).or_else(|error| {
+        let failed = |error| {
             let _ = self.remove_unfinished();
-            match error.kind() {
-                io::ErrorKind::AlreadyExists => Ok(false),
-                _ => Err(self.failed("create the lease", &name, error)),
+            self.failed("create the lease", &name, error)
+        };
+        self.write_unfinished(owner).map_err(failed)?;
+        match self.name_unfinished(&name) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let _ = self.remove_unfinished();
+                Ok(false)
             }
-        })
+            Err(error) => Err(failed(error)),
+        }
     }
 
     fn name_unfinished(&self, name: &str) -> io::Result<()> {
         match renameat_with(&self.dir, UNFINISHED, &self.dir, name, RenameFlags::NOREPLACE) {
-            // Not every file system can keep what has the name.
+            // Not every file system can keep what has the name. The lease is
+            // made then, so that a left-over name of it does not count.
             Err(rustix::io::Errno::INVAL) => {
-                self.dir.hard_link(UNFINISHED, &self.dir, name)?;
-                self.remove_unfinished()
+                self.dir.hard_link(UNFINISHED, &self.dir, name).inspect(|()| drop(self.remove_unfinished()))
             }
             renamed => Ok(renamed?),
         }
