@@ -34,11 +34,10 @@ use needs::Needs;
 pub(crate) fn confine(call: &Call, plugin: &Plugin) -> Result<(), Failure> {
     let started = Instant::now();
     let needs = Needs::of(call, plugin);
-    // Later on, it could not be entered any more.
+    // Otherwise these are opened later on, when they cannot be any more.
     if needs.container {
         call.node.container()?;
     }
-    // Read later on otherwise, when the file cannot be opened any more.
     boot::id();
 
     let mut capabilities = Capabilities::lower(&needs);

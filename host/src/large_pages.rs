@@ -1,13 +1,14 @@
 //! The first instructions of the process: they ask for a large page for its
 //! code.
 //!
-//! To map a call's code in pages of 4 KiB took a tenth of its time. `build.rs`
-//! has the linker put that code at the beginning of all code, and this at a
-//! multiple of 2 MiB in the file. If the kernel keeps those 2 MiB of the file in
-//! one page, it maps them at once, which is up to the file system (ext4 since
-//! Linux 6.16, XFS). It reads them so if it is asked to (`MADV_HUGEPAGE`), which
-//! has to happen before anything else of that part is read: what is here is in
-//! a section of its own, away from the rest.
+//! When the program has been read from the disk, mapping it in pages of 4 KiB
+//! takes up to a tenth of a call. `build.rs` has the linker put the code of a
+//! call at the beginning of all code, and this at a multiple of 2 MiB in the
+//! file. If the kernel keeps those 2 MiB of the file in one page, it maps them
+//! at once, which is up to the file system (ext4 since Linux 6.16). It reads
+//! them so if it is asked to (`MADV_HUGEPAGE`), which has to happen before
+//! anything else of that part is read: what is here is in a section of its own,
+//! away from the rest.
 //!
 //! The kernel keeps what it has read, so that this matters to a program that
 //! was not executed since the node was started, or was dropped from memory.

@@ -211,22 +211,17 @@ fn large_pages() -> anyhow::Result<()> {
     // It waits for its configuration.
     let mut child = lab.call_binary(lab.bin.join("bridge"), "STATUS").config(&config).program().start()?;
     let deadline = Instant::now() + Duration::from_secs(10);
-    let asked = loop {
+    let mapping = loop {
         let mappings = fs::read_to_string(format!("/proc/{}/smaps", child.id()))?;
-        let code =
-            mappings.split("VmFlags:").zip(mappings.split("VmFlags:").skip(1)).find_map(|(text, flags)| {
-                let mapping = text.lines().find(|line| line.contains(" r-xp ") && line.ends_with("/weir"))?;
-                let is_asked = flags.lines().next()?.split(' ').any(|flag| flag == "hg");
-                is_asked.then(|| mapping.to_owned())
-            });
-        if code.is_some() || Instant::now() > deadline {
-            break code;
+        let mapping = code_in_large_pages(&mappings);
+        if mapping.is_some() || Instant::now() > deadline {
+            break mapping;
         }
         std::thread::sleep(Duration::from_millis(2));
     };
     child.kill()?;
     child.wait()?;
-    let mapping = asked.context("it has not asked for large pages")?;
+    let mapping = mapping.context("it has not asked for large pages")?;
     let words: Vec<&str> = mapping.split_whitespace().collect();
     let start = words[0].split('-').next().unwrap_or_default();
     for number in [start, words[2]] {
@@ -234,4 +229,20 @@ fn large_pages() -> anyhow::Result<()> {
         ensure!(number.is_multiple_of(LARGE_PAGE), "{mapping}");
     }
     Ok(())
+}
+
+/// The first line about code for which large pages were asked, proc_pid_smaps(5).
+fn code_in_large_pages(mappings: &str) -> Option<String> {
+    let mut code = None;
+    for line in mappings.lines() {
+        if line.contains(" r-xp ") && line.ends_with("/weir") {
+            code = Some(line);
+        } else if let Some(flags) = line.strip_prefix("VmFlags:")
+            && let Some(line) = code.take()
+            && flags.split(' ').any(|flag| flag == "hg")
+        {
+            return Some(line.to_owned());
+        }
+    }
+    None
 }

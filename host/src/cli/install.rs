@@ -14,8 +14,8 @@ use crate::request::state_paths;
 
 /// The name of the binary itself.
 const PROGRAM: &str = "weir";
-/// Of the program, a call needs nearly all of a few of these, and nothing of
-/// the others, which would only count as its memory.
+/// What is written at once. A call needs nearly all of some parts and nothing of
+/// the others; of larger ones, it would have more in memory than it needs.
 const PART: usize = 256 << 10;
 
 pub(super) fn run(bin_dir: &Path, types: &[String], replace: bool) -> Result<ExitCode> {
@@ -72,8 +72,8 @@ fn install_program(bin_dir: &Path) -> Result<()> {
 }
 
 /// Copies a program so that the kernel maps it in few steps: a file system that
-/// can (ext4 since Linux 6.16, XFS) keeps what one call writes in a page that is
-/// as large, which becomes part of a process as a whole.
+/// can keeps what one call writes in a page that is as large, which becomes part
+/// of a process as a whole.
 fn copy_in_large_parts(from: &Path, to: &Path) -> io::Result<File> {
     let program = fs::read(from)?;
     let mut copy = File::create(to)?;
