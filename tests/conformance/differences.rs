@@ -116,12 +116,6 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         case: |case| case.plugin == "ptp" && connects(case),
     },
     Difference {
-        reason: "A container announces its address on ptp as it does on a bridge.",
-        facts: &[("c*/sysctl/ipv4/eth0/arp_notify", Some("1"), Some("0"))],
-        against: Against::Any,
-        case: |case| case.plugin == "ptp" && connects(case),
-    },
-    Difference {
         reason: "DEL removes the link of a container that still runs even if the runtime does not name its namespace: \
                  the journal knows it.",
         facts: &[

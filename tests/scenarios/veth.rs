@@ -1,12 +1,18 @@
 //! What weir asks of the kernel for a veth pair, beyond what the native
 //! plugins do.
 
-use anyhow::ensure;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
 use serde_json::Value;
 
-use super::network::{BRIDGE, NETWORKS};
-use super::scene::Scene;
+use super::network::{BRIDGE, NETWORKS, RICH};
+use super::scene::{Scene, addresses};
 use crate::Test;
+
+/// For longer the kernel does not leave the state of links alone.
+const LINKS_REST: Duration = Duration::from_millis(1200);
 
 pub(super) fn tests() -> Vec<Test> {
     [Some(&BRIDGE), NETWORKS.iter().find(|network| network.plugin == "ptp")]
@@ -33,24 +39,36 @@ pub(super) fn tests() -> Vec<Test> {
         .collect()
 }
 
-/// What the kernel announces as the container's end comes up gets through the
-/// bridge, unless it has just found the port without a carrier.
+/// Another container and the node hear, also when no link has changed for so
+/// long that the kernel looks at a new one at once: as soon as it is there it
+/// is taken out of service, as it has no carrier yet.
 fn neighbors_hear() -> anyhow::Result<()> {
-    let scene = Scene::new(&BRIDGE, 2)?;
+    let scene = Scene::new(&RICH, 2)?;
     scene.add(0)?;
-    let addresses = (3..9).map(|last| format!("10.1.0.{last}"));
-    for address in addresses.clone() {
-        let old = format!("ip neighbor replace {address} lladdr 02:00:00:00:00:99 dev eth0 nud stale");
-        scene.lab.in_container(0, &old)?;
+    let node = |command: &str| scene.lab.on_node(command);
+    let container = |command: &str| scene.lab.in_container(0, command);
+    for pause in [Duration::ZERO, LINKS_REST, Duration::ZERO] {
+        thread::sleep(pause);
+        hears(&scene, "eth0", container).with_context(|| format!("a container, after {pause:?}"))?;
+        thread::sleep(pause);
+        hears(&scene, "cni0", node).with_context(|| format!("the node, after {pause:?}"))?;
     }
-    for address in addresses {
-        let result = scene.add(1)?;
-        ensure!(result["ips"][0]["address"] == format!("{address}/24"), "{result}");
-        let known = scene.lab.in_container(0, &format!("ip neighbor show {address}"))?;
-        if result["interfaces"][2]["mac"].as_str().is_some_and(|mac| known.contains(mac)) {
-            return Ok(());
+    Ok(())
+}
+
+/// Whoever `run` asks knows by its link where the addresses of a new container
+/// are, and thought that they were elsewhere.
+fn hears(scene: &Scene, link: &str, run: impl Fn(&str) -> anyhow::Result<String>) -> anyhow::Result<()> {
+    for last in 2..16 {
+        for address in [format!("10.1.0.{last}"), format!("fd00:1::{last:x}")] {
+            run(&format!("ip neighbor replace {address} lladdr 02:00:00:00:00:99 dev {link} nud stale"))?;
         }
-        scene.del(1)?;
     }
-    anyhow::bail!("a neighbor heard of none of six addresses")
+    let result = scene.add(1)?;
+    let mac = result["interfaces"][2]["mac"].as_str().context("the result has no hardware address")?;
+    for address in addresses(&result)? {
+        let known = run(&format!("ip neighbor show {address}"))?;
+        ensure!(known.contains(mac), "{address} is at {mac}, and known as: {known}");
+    }
+    scene.del(1)
 }

@@ -11,7 +11,7 @@ mod port;
 use weir_sdk::firewall::{guards, masquerade};
 use weir_sdk::net::links;
 use weir_sdk::net::sysctls;
-use weir_sdk::net::types::{IpFamily, NetError};
+use weir_sdk::net::types::{IpAddress, IpFamily, NetError};
 use weir_sdk::request::{Attachment, Network};
 use weir_sdk::types::{CniResult, Dns, Sandbox};
 use weir_sdk::veth::Pair;
@@ -39,7 +39,7 @@ impl InterfacePlugin for Bridge {
         let container = links::container()?;
         let bridge = device::ensure(&host, &config)?;
         let pair = port::create(&host, &container, &bridge, &ifname, &config)?;
-        let Pair { near, far } = &pair;
+        let Pair { near, far, .. } = &pair;
         if config.guards_mac
             && let Some(mac) = far.as_found().mac
         {
@@ -55,7 +55,7 @@ impl InterfacePlugin for Bridge {
         };
         let gateways = Gateways::of(&mut result, &bridge, &config)?;
         if config.has_ipam {
-            settings(far, &config)?;
+            settings(far, &config, &result)?;
             pair.configure(&container, &ifname, &result)?;
             let addressed = gateways.assign(&host, &bridge, &config)?;
             if config.masquerades {
@@ -193,12 +193,15 @@ fn without_addresses() -> CniResult {
 }
 
 /// Settings of the container's end that have to be there before its addresses.
-fn settings(far: &links::Link, config: &Config) -> Result<(), CniError> {
+fn settings(far: &links::Link, config: &Config, result: &CniResult) -> Result<(), CniError> {
     let dad = if config.detects_duplicates { "1" } else { "0" };
     if config.detects_duplicates {
         interface::optional(sysctls::set(far, IpFamily::Ipv6, "enhanced_dad", "1"))?;
     }
     interface::optional(sysctls::set(far, IpFamily::Ipv6, "accept_dad", dad))?;
+    if result.ips.iter().any(|ip| matches!(ip.address.address, IpAddress::Ipv6(_))) {
+        interface::optional(sysctls::set(far, IpFamily::Ipv6, "ndisc_notify", "1"))?;
+    }
     interface::optional(sysctls::set(far, IpFamily::Ipv4, "arp_notify", "1"))
 }
 

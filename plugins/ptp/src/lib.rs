@@ -64,8 +64,7 @@ impl InterfacePlugin for Ptp {
         }
         let end = VethEnd { name: ifname.clone(), mac: None, up: false };
         let pair = veth::connect(&host, &container, &end, config.mtu, None)?;
-        let Pair { near, far } = &pair;
-        interface::optional(sysctls::set(far, IpFamily::Ipv4, "arp_notify", "1"))?;
+        let Pair { near, far, .. } = &pair;
         interface::optional(sysctls::set(far, IpFamily::Ipv6, "accept_dad", "0"))?;
         pair.configure(&container, &ifname, &result)?;
         for ip in &result.ips {

@@ -1,7 +1,7 @@
 //! The veth pair that connects a container with the node.
 
 use crate::host::random;
-use crate::net::links::{Link, Netns, VethEnd};
+use crate::net::links::{Link, Netns, OperState, VethEnd};
 use crate::net::sysctls;
 use crate::net::types::{IpFamily, NetError};
 use crate::types::CniResult;
@@ -17,6 +17,8 @@ pub struct Pair {
     pub near: Link,
     /// The container's end.
     pub far: Link,
+    /// Somebody may hear what the container announces.
+    has_neighbors: bool,
 }
 
 impl Pair {
@@ -30,12 +32,15 @@ impl Pair {
 
     /// Brings both ends up.
     ///
-    /// The node's end is the first, so that what the other announces as it
-    /// comes up gets out. It is not up from the start: the kernel would notice
-    /// that it has no carrier, and wait until no processor uses it any more.
+    /// Where somebody hears it, the node's end is the first, so that what the
+    /// other announces as it comes up gets out. Else the container's is, so
+    /// that there is a carrier when the node's comes up: an end without one,
+    /// and a bridge that has no other port, is taken out of service, and the
+    /// kernel waits until no processor uses it any more.
     pub fn set_up(&self) -> Result<(), CniError> {
-        self.near.set_up(true)?;
-        Ok(self.far.set_up(true)?)
+        let (first, last) = if self.has_neighbors { (&self.near, &self.far) } else { (&self.far, &self.near) };
+        first.set_up(true)?;
+        Ok(last.set_up(true)?)
     }
 }
 
@@ -66,7 +71,8 @@ pub fn connect(
         }
     };
     refuse_router_advertisements(&near)?;
-    Ok(Pair { near, far })
+    let has_neighbors = bridge.is_some_and(|bridge| bridge.as_found().state != OperState::Down);
+    Ok(Pair { near, far, has_neighbors })
 }
 
 /// Fails if it is the container's end whose name is taken.

@@ -50,6 +50,7 @@ fn settings_are_made_before_addresses_and_kept_from_the_neighbours() {
     assert_eq!(of_container("eth0", IpFamily::Ipv6, "accept_dad"), "0");
     assert_eq!(of_container("eth0", IpFamily::Ipv6, "keep_addr_on_down"), "1");
     assert_eq!(of_container("eth0", IpFamily::Ipv4, "arp_notify"), "1");
+    assert_eq!(of_container("eth0", IpFamily::Ipv6, "ndisc_notify"), "1");
     for link in ["br0".to_owned(), ports(&node)[0].name.clone()] {
         assert_eq!(node.sysctl(Side::Host, &link, IpFamily::Ipv6, "accept_ra").unwrap(), "0", "{link}");
     }
