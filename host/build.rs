@@ -116,6 +116,8 @@ fn link(manifest_dir: &Path, plugins: &[Plugin], out: &Path) -> Result<()> {
         fs::write(&order, format!("{first}\n{}{components}\n", fs::read_to_string(functions)?))?;
         for argument in [
             "--pack-dyn-relocs=relr",
+            "--icf=all",
+            "--ignore-data-address-equality",
             "--no-warn-symbol-ordering",
             &format!("--symbol-ordering-file={}", order.display()),
             // Code begins at a multiple of the size of a large page, in the

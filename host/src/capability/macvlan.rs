@@ -69,7 +69,8 @@ impl Session {
                 links::MacvlanMode::Passthru => MacvlanMode::Passthru,
             },
         };
-        if let Err(error) = there.refuse_existing(&macvlan.name) {
+        let is_unique = options.mac.is_none() && macvlan.mode != MacvlanMode::Passthru;
+        if !is_unique && let Err(error) = there.refuse_existing(&macvlan.name) {
             return Ok(Err(net_error(error)));
         }
         let inverse = Inverse::DeleteLink {

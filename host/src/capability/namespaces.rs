@@ -102,8 +102,9 @@ impl links::HostNetns for Session {
             None => None,
         };
         let object = format!("{} and {} in {}", near.name, far.name, there.label());
+        let is_unique = near.mac.is_none();
         let (near, far) = (veth_end(near)?, veth_end(far)?);
-        if let Err(error) = here.refuse_existing(&near.name) {
+        if !is_unique && let Err(error) = here.refuse_existing(&near.name) {
             return Ok(Err(net_error(error)));
         }
         // The address tells the way back which link of that name is meant.

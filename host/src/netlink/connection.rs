@@ -4,6 +4,7 @@
 //! request is sent. So rtnetlink's connection is driven from here, without an
 //! executor, and the socket is waited for only if no answer is there.
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::{Mutex, PoisonError};
@@ -56,14 +57,14 @@ pub(super) struct Connection {
 impl Connection {
     /// Takes over a blocking socket.
     pub(super) fn new(socket: Socket) -> Self {
-        let (inner, handle, _) = proto::from_socket_with_codec(Direct(socket));
+        let (inner, handle, _) = proto::from_socket_with_codec(Direct::of(socket));
         Self { handle, inner: Mutex::new(inner) }
     }
 
     /// The name that a link has at this moment.
     pub(super) fn link_name(&self, index: u32) -> io::Result<String> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(rustix::net::netdevice::index_to_name(&inner.socket_mut().0, index)?)
+        Ok(rustix::net::netdevice::index_to_name(&inner.socket_mut().socket, index)?)
     }
 
     /// Sends a request and gathers its answers.
@@ -81,6 +82,7 @@ impl Connection {
         inner.poll_requests(&mut context);
         inner.poll_send_messages(&mut context);
         loop {
+            inner.socket_mut().reads.set(Reads::Due);
             inner.poll_read_messages(&mut context);
             inner.forward_unsolicited_messages();
             inner.forward_responses();
@@ -93,7 +95,9 @@ impl Connection {
             if inner.should_shut_down() {
                 return Err(broken(&"the socket is closed"));
             }
-            wait(&inner.socket_mut().0, budget.remaining())?;
+            if inner.socket_mut().reads.get() == Reads::Empty {
+                wait(&inner.socket_mut().socket, budget.remaining())?;
+            }
         }
     }
 }
@@ -114,32 +118,60 @@ fn wait(socket: &Socket, time: Duration) -> Result<(), Interruption> {
 
 /// A socket that is asked directly: what is not there yet is pending, and
 /// nobody is woken.
-struct Direct(Socket);
+///
+/// The connection reads until nothing is there any more, which costs a system
+/// call for each answer. So it gets one datagram at a time, and is asked for
+/// more only if the answer is not whole.
+struct Direct {
+    socket: Socket,
+    reads: Cell<Reads>,
+}
 
-fn pending<T>(result: io::Result<T>) -> Poll<io::Result<T>> {
-    match result {
-        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-            Poll::Pending
+/// What becomes of the next attempt to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reads {
+    /// The kernel is asked.
+    Due,
+    /// It was.
+    Done,
+    /// It was, and had nothing.
+    Empty,
+}
+
+impl Direct {
+    fn of(socket: Socket) -> Self {
+        Self { socket, reads: Cell::new(Reads::Due) }
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&Socket) -> io::Result<T>) -> Poll<io::Result<T>> {
+        if self.reads.replace(Reads::Done) != Reads::Due {
+            return Poll::Pending;
         }
-        result => Poll::Ready(result),
+        match read(&self.socket) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                self.reads.set(Reads::Empty);
+                Poll::Pending
+            }
+            result => Poll::Ready(result),
+        }
     }
 }
 
 impl AsyncSocket for Direct {
     fn socket_ref(&self) -> &Socket {
-        &self.0
+        &self.socket
     }
 
     fn socket_mut(&mut self) -> &mut Socket {
-        &mut self.0
+        &mut self.socket
     }
 
     fn new(protocol: isize) -> io::Result<Self> {
-        Socket::new(protocol).map(Self)
+        Socket::new(protocol).map(Self::of)
     }
 
     fn poll_send(&self, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(self.0.send(bytes, 0))
+        Poll::Ready(self.socket.send(bytes, 0))
     }
 
     fn poll_send_to(
@@ -148,19 +180,19 @@ impl AsyncSocket for Direct {
         bytes: &[u8],
         address: &SocketAddr,
     ) -> Poll<io::Result<usize>> {
-        Poll::Ready(self.0.send_to(bytes, address, 0))
+        Poll::Ready(self.socket.send_to(bytes, address, 0))
     }
 
     fn poll_recv<B: BufMut>(&self, _: &mut Context<'_>, buffer: &mut B) -> Poll<io::Result<()>> {
-        pending(self.0.recv(buffer, MSG_DONTWAIT).map(drop))
+        self.read(|socket| socket.recv(buffer, MSG_DONTWAIT).map(drop))
     }
 
     fn poll_recv_from<B: BufMut>(&self, _: &mut Context<'_>, buffer: &mut B) -> Poll<io::Result<SocketAddr>> {
-        pending(self.0.recv_from(buffer, MSG_DONTWAIT).map(|(_, address)| address))
+        self.read(|socket| socket.recv_from(buffer, MSG_DONTWAIT).map(|(_, address)| address))
     }
 
     fn poll_recv_from_full(&self, _: &mut Context<'_>) -> Poll<io::Result<(Vec<u8>, SocketAddr)>> {
         let mut buffer = Vec::with_capacity(64 << 10);
-        pending(self.0.recv_from(&mut buffer, MSG_DONTWAIT).map(|(_, address)| (buffer, address)))
+        self.read(|socket| socket.recv_from(&mut buffer, MSG_DONTWAIT).map(|(_, address)| (buffer, address)))
     }
 }

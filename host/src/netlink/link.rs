@@ -80,9 +80,10 @@ impl Netns {
 
     /// Refuses a name that a link has already.
     ///
-    /// The way back of a new link finds it by its name. So nothing may have
-    /// that name when the journal is written: the request itself, in which the
-    /// kernel looks, may never be sent.
+    /// The way back of a new link finds it by its name and its hardware
+    /// address. If that was not drawn for it, nothing may have the name when
+    /// the journal is written: the request itself, in which the kernel looks,
+    /// may never be sent.
     pub(crate) fn refuse_existing(&self, name: &str) -> Result<(), NetlinkError> {
         if !self.has_link(name)? {
             return Ok(());

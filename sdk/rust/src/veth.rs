@@ -38,7 +38,8 @@ impl Pair {
     /// and a bridge that has no other port, is taken out of service, and the
     /// kernel waits until no processor uses it any more.
     pub fn set_up(&self) -> Result<(), CniError> {
-        let (first, last) = if self.has_neighbors { (&self.near, &self.far) } else { (&self.far, &self.near) };
+        let (first, last) =
+            if self.has_neighbors { (&self.near, &self.far) } else { (&self.far, &self.near) };
         first.set_up(true)?;
         Ok(last.set_up(true)?)
     }
