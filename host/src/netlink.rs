@@ -114,7 +114,7 @@ pub(crate) struct Netns {
 impl Netns {
     /// Opens the namespace of the node, which the calling thread is in.
     pub(crate) fn host(file: Arc<NetnsFile>, budget: Arc<Budget>) -> std::io::Result<Self> {
-        let doors = Doors::open()?;
+        let doors = file.own_doors()?;
         Self::with_doors(file, "the host namespace", doors, budget)
     }
 

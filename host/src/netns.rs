@@ -5,6 +5,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use netlink_sys::Socket;
@@ -34,6 +35,8 @@ nix::ioctl_none_bad!(
 #[derive(Debug)]
 pub(crate) struct NetnsFile {
     file: OwnedFd,
+    /// The socket that told which one it is, until somebody has use for it.
+    route: Mutex<Option<Socket>>,
 }
 
 /// Why a path is no usable network namespace.
@@ -66,7 +69,7 @@ impl NetnsFile {
         // SAFETY: the request takes no argument and changes nothing.
         let kind = unsafe { ns_get_nstype(file.as_raw_fd()) };
         if kind == Ok(CloneFlags::CLONE_NEWNET.bits()) {
-            Ok(Self { file })
+            Ok(Self { file, route: Mutex::new(None) })
         } else {
             Err(unusable("it is a namespace of another kind"))
         }
@@ -89,7 +92,7 @@ impl NetnsFile {
         // SAFETY: the request takes no argument and returns a new descriptor,
         // which nobody else owns.
         let file = unsafe { OwnedFd::from_raw_fd(socket_namespace(socket.as_raw_fd())?) };
-        Ok(Self { file })
+        Ok(Self { file, route: Mutex::new(Some(socket)) })
     }
 
     /// Whether both are the same namespace.
@@ -110,13 +113,20 @@ impl NetnsFile {
     }
 
     /// Opens what operations on the namespace need: sockets and sysctl
-    /// directories stay in the namespace in which they were opened.
+    /// directories stay in the namespace in which they were opened. The calling
+    /// thread is in it.
+    pub(crate) fn own_doors(&self) -> io::Result<Doors> {
+        let route = self.route.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Doors::open(route)
+    }
+
+    /// The same for a thread that is in `own`.
     ///
-    /// The calling thread goes there and comes back to `own`, which costs less
-    /// than a thread that is thrown away.
+    /// It goes there and comes back, which costs less than a thread that is
+    /// thrown away.
     pub(crate) fn doors(&self, own: &Self) -> io::Result<Doors> {
         enter(self)?;
-        let doors = Doors::open();
+        let doors = Doors::open(None);
         if let Err(error) = enter(own) {
             // Whatever came next would be done to the wrong namespace.
             eprintln!("weir: come back from the container's network namespace: {error}");
@@ -158,12 +168,13 @@ pub(crate) struct Doors {
 }
 
 impl Doors {
-    /// Opens the doors of the calling thread's namespace.
-    pub(crate) fn open() -> io::Result<Self> {
+    /// Opens the doors of the calling thread's namespace; `route` is a socket
+    /// of it that is there already.
+    fn open(route: Option<Socket>) -> io::Result<Self> {
         let settings =
             |path| open(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty());
         Ok(Self {
-            route: Socket::new(NETLINK_ROUTE)?,
+            route: route.map_or_else(|| Socket::new(NETLINK_ROUTE), Ok)?,
             ipv4: settings("/proc/sys/net/ipv4/conf")?,
             ipv6: settings("/proc/sys/net/ipv6/conf").ok(),
         })

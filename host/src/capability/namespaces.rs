@@ -79,6 +79,7 @@ impl links::HostNetns for Session {
         mtu: u32,
         controller: Option<Resource<LinkHandle>>,
     ) -> Served<Result<(Resource<LinkHandle>, Resource<LinkHandle>), NetError>> {
+        let (near, far) = (named(near)?, named(far)?);
         for name in [&near.name, &far.name] {
             if let Err(error) = check_name(name) {
                 return Ok(Err(error));
@@ -135,6 +136,7 @@ impl links::HostNetns for Session {
         mtu: u32,
         bridge: Resource<LinkHandle>,
     ) -> Served<Result<(Resource<LinkHandle>, Resource<LinkHandle>), NetError>> {
+        let (port, own) = (named(port)?, named(own)?);
         for name in [&port.name, &own.name] {
             if let Err(error) = check_name(name) {
                 return Ok(Err(error));
@@ -289,6 +291,15 @@ pub(super) fn random_mac() -> Served<[u8; 6]> {
     // Locally administered, for one station (IEEE 802, section 8.2).
     mac[0] = (mac[0] & 0xfe) | 0x02;
     Ok(mac)
+}
+
+/// An end with a name, as the reference plugins give if it has none.
+fn named(mut end: links::VethEnd) -> Served<links::VethEnd> {
+    if end.name.is_empty() {
+        let digits = random_bytes(4)?;
+        end.name = digits.iter().fold("veth".to_owned(), |name, byte| format!("{name}{byte:02x}"));
+    }
+    Ok(end)
 }
 
 fn veth_end(end: links::VethEnd) -> Served<VethEnd> {

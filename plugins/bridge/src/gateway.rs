@@ -97,7 +97,7 @@ fn vlan_port(host: &Netns, bridge: &Link, config: &Config, vlan: u16) -> Result<
     let link = match host.link(&name) {
         Ok(link) => link,
         Err(NetError::NotFound(_)) => {
-            let plug = VethEnd { name: veth::random_name(), mac: None, up: true };
+            let plug = VethEnd { name: String::new(), mac: None, up: true };
             let own = VethEnd { name: name.clone(), mac: None, up: true };
             let created = host.create_shared_veth(&plug, &own, config.mtu, bridge);
             match created {

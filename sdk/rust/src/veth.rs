@@ -1,13 +1,12 @@
 //! The veth pair that connects a container with the node.
 
-use crate::host::random;
 use crate::net::links::{Link, Netns, OperState, VethEnd};
 use crate::net::sysctls;
 use crate::net::types::{IpFamily, NetError};
 use crate::types::CniResult;
 use crate::{CniError, interface};
 
-/// How many random names are tried.
+/// How many names are drawn.
 const NAME_TRIES: usize = 10;
 
 /// A connected container. Both ends are still down, so that settings can be
@@ -45,12 +44,6 @@ impl Pair {
     }
 }
 
-/// A name as the reference plugins give: `veth` and eight hexadecimal digits.
-pub fn random_name() -> String {
-    let digits = random::bytes(4);
-    digits.iter().fold("veth".to_owned(), |name, byte| format!("{name}{byte:02x}"))
-}
-
 /// Makes the pair; with `bridge` the node's end becomes a port of it. `mtu` 0
 /// leaves the choice to the kernel.
 pub fn connect(
@@ -62,7 +55,7 @@ pub fn connect(
 ) -> Result<Pair, CniError> {
     let mut tries = 0;
     let (near, far) = loop {
-        let near = VethEnd { name: random_name(), mac: None, up: false };
+        let near = VethEnd { name: String::new(), mac: None, up: false };
         match host.create_veth(&near, far, container, mtu, bridge) {
             Err(NetError::AlreadyExists(_)) if tries < NAME_TRIES => {
                 refuse_existing(container, &far.name)?;

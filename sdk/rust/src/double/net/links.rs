@@ -128,7 +128,8 @@ impl Netns {
     ) -> Result<(Link, Link), NetError> {
         let mut state = self.node.borrow_mut();
         state.pass("netns.create-veth")?;
-        self.pair(&mut state, near, far, peer_netns, mtu, controller, true)
+        let ends = [near, far].map(|end| state.named(end));
+        self.pair(&mut state, ends.each_ref(), peer_netns, mtu, controller, true)
     }
 
     /// Makes a pair of virtual Ethernet links with both ends here.
@@ -141,7 +142,8 @@ impl Netns {
     ) -> Result<(Link, Link), NetError> {
         let mut state = self.node.borrow_mut();
         state.pass("netns.create-shared-veth")?;
-        self.pair(&mut state, port, node_end, self, mtu, Some(bridge), false)
+        let ends = [port, node_end].map(|end| state.named(end));
+        self.pair(&mut state, ends.each_ref(), self, mtu, Some(bridge), false)
     }
 
     /// Makes a bridge and brings it up.
@@ -191,12 +193,10 @@ impl Netns {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "two functions of the contract in one")]
     fn pair(
         &self,
         state: &mut State,
-        near: &VethEnd,
-        far: &VethEnd,
+        [near, far]: [&VethEnd; 2],
         peer: &Self,
         mtu: u32,
         controller: Option<&Link>,

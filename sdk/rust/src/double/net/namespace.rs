@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::addresses::Address;
-use super::links::{LinkInfo, MacvlanMode, OperState, PortOptions, VxlanOptions};
+use super::links::{LinkInfo, MacvlanMode, OperState, PortOptions, VethEnd, VxlanOptions};
 use super::neighbors::{ForwardingInfo, NeighborInfo};
 use super::routes::Route;
 use super::types::{IpFamily, MacAddress, NetError};
@@ -116,6 +116,16 @@ impl State {
     pub(super) fn random_mac(&mut self) -> MacAddress {
         let mut byte = || self.ambient.random_byte();
         (byte() & 0xfc | 0x02, byte(), byte(), byte(), byte(), byte())
+    }
+
+    /// An end with a name, as the host draws one if it has none.
+    pub(super) fn named(&mut self, end: &VethEnd) -> VethEnd {
+        let mut end = end.clone();
+        if end.name.is_empty() {
+            end.name =
+                (0..4).fold("veth".to_owned(), |name, _| format!("{name}{:02x}", self.ambient.random_byte()));
+        }
+        end
     }
 
     pub(super) fn oper_state(&self, side: Side, index: u32) -> OperState {
