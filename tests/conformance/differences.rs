@@ -78,6 +78,12 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         case: |case| connects(case) && has_ipam(case) && has_ipv6(case),
     },
     Difference {
+        reason: "Neighbors hear of a container's IPv6 addresses, as they do of IPv4's.",
+        facts: &[("c*/sysctl/ipv6/eth0/ndisc_notify", Some("1"), Some("0"))],
+        against: Against::Any,
+        case: |case| case.plugin == "bridge" && connects(case) && has_ipam(case) && has_ipv6(case),
+    },
+    Difference {
         reason: "The DNS settings that the IPAM plugin returns are not thrown away, as 1.9.1 has it.",
         facts: &[("result/dns/*", Some("*"), None)],
         against: Against::Old,

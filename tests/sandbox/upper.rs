@@ -1,5 +1,8 @@
 //! Components that put links on links that are not theirs.
 
+use std::os::unix::process::ExitStatusExt;
+
+use anyhow::ensure;
 use serde_json::{Value, json};
 
 use super::network::{TRICKS, changes};
@@ -160,6 +163,10 @@ fn names() -> anyhow::Result<()> {
         }
         stage.fails(json!([with(macvlan("up1"), json!({ "name": name }))]), &expected)?;
     }
+    // Only veth pairs are given names.
+    for step in each("").into_iter().filter(|step| step["do"] != "create-veth") {
+        stage.fails(json!([step]), &Expected::failure(7, &["\"\" is no name for a link"]))?;
+    }
     // What exists stays what it is, by whichever of its names.
     for name in ["lo", "up0", "uplink", "br-h", "br-calm"] {
         for step in each(name) {
@@ -171,15 +178,18 @@ fn names() -> anyhow::Result<()> {
         stage.fails(json!([inside]), &Expected::failure(105, &[name, "File exists"]))?;
     }
     // Another attachment's link, of the same kind, also if the call is killed
-    // before the link is made.
-    stage.lab.on_node("ip link add link up1 name hv5 type macvlan mode bridge")?;
+    // before the link is made, and if both have one address.
+    stage.lab.on_node("ip link add link up1 name hv5 address 02:00:00:00:00:05 type macvlan mode bridge")?;
     stage.accept()?;
     for step in each("hv5") {
         stage.fails(json!([step]), &Expected::failure(105, &["File exists"]))?;
     }
     let [taken, ..] = each("hv5");
-    let call = stage.call("ADD", json!([taken])).variable("WEIR_FAULT", "kill-before:1");
-    stage.call_fails(&call, &Expected::failure(105, &["File exists"]))?;
+    let killed = |step: Value| stage.call("ADD", json!([step])).variable("WEIR_FAULT", "kill-before:1");
+    let alike = with(taken.clone(), json!({ "mac": "02:00:00:00:00:05" }));
+    stage.call_fails(&killed(alike), &Expected::failure(105, &["File exists"]))?;
+    let output = stage.lab.node.enter(|| killed(taken).program().run())?;
+    ensure!(output.status.signal() == Some(nix::libc::SIGKILL), "{}", output.status);
     stage.answer(&stage.call("DEL", json!([])))?.silence()?;
     stage.unchanged()?;
     // Without a rule for the name.

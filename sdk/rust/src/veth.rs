@@ -65,7 +65,7 @@ pub fn connect(
         }
     };
     refuse_router_advertisements(&near)?;
-    let has_neighbors = bridge.is_some_and(|bridge| bridge.as_found().state != OperState::Down);
+    let has_neighbors = bridge.is_some_and(|bridge| bridge.as_found().state == OperState::Up);
     Ok(Pair { near, far, has_neighbors })
 }
 

@@ -220,6 +220,7 @@ impl Inquiry<'_> {
     /// Deletes a link, and with it the other end of a pair.
     pub(super) fn delete_link(&mut self, index: u32) -> Answers {
         let link = self.link_by_index(index)?;
+        self.leave_bridge(&link)?;
         if let Some((there, other)) = self.space().peers.remove(&index) {
             self.forget(there, other);
         } else if kind(&link) == Some(&InfoKind::Veth)
@@ -238,6 +239,26 @@ impl Inquiry<'_> {
         }
         self.forget(self.namespace, index);
         Ok(Vec::new())
+    }
+
+    /// Takes a port off a bridge of the kernel's, which works only as long as
+    /// one of its ports does.
+    fn leave_bridge(&mut self, port: &LinkMessage) -> Result<(), NetlinkError> {
+        let Some(bridge) = controller(port).filter(|bridge| *bridge < FIRST_INDEX) else { return Ok(()) };
+        let works = |answer: &RouteNetlinkMessage| match answer {
+            RouteNetlinkMessage::NewLink(link) => {
+                controller(link) == Some(bridge)
+                    && link.header.index != port.header.index
+                    && link.attributes.contains(&LinkAttribute::OperState(OperState::Up))
+            }
+            _ => false,
+        };
+        if !self.links(LinkMessage::default(), NLM_F_DUMP)?.iter().any(works) {
+            let mut link = self.link_by_index(bridge)?;
+            replace(&mut link, LinkAttribute::OperState(OperState::Down));
+            self.space().links.insert(bridge, link);
+        }
+        Ok(())
     }
 
     pub(super) fn forget(&mut self, namespace: u64, index: u32) {
