@@ -100,9 +100,9 @@ fn main() -> Result<()> {
 }
 
 /// How the program is linked, so that it starts fast: with packed relocations,
-/// which are a hundredth in size and read at each start, and with what a call
-/// executes in one place that the kernel can map as large pages
-/// (`src/large_pages.rs`).
+/// which are a hundredth in size and read at each start, with equal tables once,
+/// each of which has to be relocated then, and with what a call executes in one
+/// place that the kernel can map as large pages (`src/large_pages.rs`).
 fn link(manifest_dir: &Path, plugins: &[Plugin], out: &Path) -> Result<()> {
     let functions = manifest_dir.join("functions.order");
     println!("cargo::rerun-if-changed={}", functions.display());

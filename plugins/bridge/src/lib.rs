@@ -11,7 +11,7 @@ mod port;
 use weir_sdk::firewall::{guards, masquerade};
 use weir_sdk::net::links;
 use weir_sdk::net::sysctls;
-use weir_sdk::net::types::{IpAddress, IpFamily, NetError};
+use weir_sdk::net::types::{IpFamily, NetError};
 use weir_sdk::request::{Attachment, Network};
 use weir_sdk::types::{CniResult, Dns, Sandbox};
 use weir_sdk::veth::Pair;
@@ -199,7 +199,7 @@ fn settings(far: &links::Link, config: &Config, result: &CniResult) -> Result<()
         interface::optional(sysctls::set(far, IpFamily::Ipv6, "enhanced_dad", "1"))?;
     }
     interface::optional(sysctls::set(far, IpFamily::Ipv6, "accept_dad", dad))?;
-    if result.ips.iter().any(|ip| matches!(ip.address.address, IpAddress::Ipv6(_))) {
+    if result.ips.iter().any(interface::is_ipv6) {
         interface::optional(sysctls::set(far, IpFamily::Ipv6, "ndisc_notify", "1"))?;
     }
     interface::optional(sysctls::set(far, IpFamily::Ipv4, "arp_notify", "1"))

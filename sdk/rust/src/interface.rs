@@ -135,7 +135,8 @@ fn kernel_route(route: &Route, ips: &[IpConfig]) -> KernelRoute {
     }
 }
 
-fn is_ipv6(ip: &IpConfig) -> bool {
+/// Whether it is an IPv6 address.
+pub fn is_ipv6(ip: &IpConfig) -> bool {
     IpNet::from(ip.address).addr().is_ipv6()
 }
 

@@ -32,7 +32,8 @@ impl Pair {
     /// Brings both ends up.
     ///
     /// Where somebody hears it, the node's end is the first, so that what the
-    /// other announces as it comes up gets out. Else the container's is, so
+    /// other announces as it comes up gets out; it is lost only if the kernel
+    /// has just found the port without a carrier. Else the container's is, so
     /// that there is a carrier when the node's comes up: an end without one,
     /// and a bridge that has no other port, is taken out of service, and the
     /// kernel waits until no processor uses it any more.
