@@ -74,7 +74,7 @@ fn foreign_names() -> anyhow::Result<()> {
 }
 
 /// Changes of a link of the node, and how the audit log calls them.
-pub(super) fn changes() -> [(Value, &'static str); 16] {
+pub(super) fn changes() -> [(Value, &'static str); 17] {
     [
         (json!({ "do": "set-down" }), "set-down"),
         (json!({ "do": "set-up" }), "set-up"),
@@ -87,6 +87,7 @@ pub(super) fn changes() -> [(Value, &'static str); 16] {
         (json!({ "do": "remove" }), "remove"),
         (json!({ "do": "add-address", "address": "10.66.0.5", "length": 24 }), "add-address"),
         (json!({ "do": "remove-address", "address": "192.0.2.1", "length": 24 }), "remove-address"),
+        (json!({ "do": "announce" }), "announce"),
         (json!({ "do": "add-route", "address": "10.66.0.0", "length": 25 }), "add-route"),
         (json!({ "do": "prepend-route", "address": "10.66.0.0", "length": 25 }), "add-route"),
         (json!({ "do": "remove-route", "address": "192.0.2.0", "length": 24 }), "remove-route"),

@@ -116,4 +116,15 @@ impl addresses::Host for Session {
         }
         Ok(Ok(()))
     }
+
+    fn announce(&mut self, link: Resource<LinkHandle>) -> Served<Result<(), NetError>> {
+        if let Err(denied) = self.own_only(&link, "announce")? {
+            return Ok(Err(denied));
+        }
+        let link = self.link_of(&link)?;
+        let announced = self
+            .call
+            .change(&self.guest, "announce", link.name(), None, || link.netns.announce(link.index()))?;
+        Ok(announced.map_err(net_error))
+    }
 }

@@ -264,6 +264,15 @@ impl Netns {
         })
     }
 
+    /// Has the kernel announce the addresses of a link, as it does whenever
+    /// somebody sets the hardware address, be it to what it is.
+    pub(crate) fn announce(&self, index: u32) -> Result<(), NetlinkError> {
+        match self.link_by_index(index)?.mac {
+            Some(mac) => self.set_mac(index, mac),
+            None => Ok(()),
+        }
+    }
+
     /// Makes a link a port of a bridge.
     pub(crate) fn set_controller(&self, index: u32, bridge: u32) -> Result<(), NetlinkError> {
         self.set_attribute(index, LinkAttribute::Controller(bridge), || {

@@ -64,6 +64,7 @@ impl InterfacePlugin for Bridge {
             result.interfaces.extend(addressed);
             // Last, as the kernel brings it up meanwhile.
             near.wait_until_up(port::UP_TIME)?;
+            pair.announce()?;
         } else if config.container_stays_down {
             near.set_up(true)?;
         } else {

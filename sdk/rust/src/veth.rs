@@ -1,5 +1,6 @@
 //! The veth pair that connects a container with the node.
 
+use crate::net::addresses;
 use crate::net::links::{Link, Netns, OperState, VethEnd};
 use crate::net::sysctls;
 use crate::net::types::{IpFamily, NetError};
@@ -16,7 +17,7 @@ pub struct Pair {
     pub near: Link,
     /// The container's end.
     pub far: Link,
-    /// Somebody may hear what the container announces.
+    /// There may be others who know where its addresses were before.
     has_neighbors: bool,
 }
 
@@ -31,17 +32,22 @@ impl Pair {
 
     /// Brings both ends up.
     ///
-    /// Where somebody hears it, the node's end is the first, so that what the
-    /// other announces as it comes up gets out; it is lost only if the kernel
-    /// has just found the port without a carrier. Else the container's is, so
-    /// that there is a carrier when the node's comes up: an end without one,
-    /// and a bridge that has no other port, is taken out of service, and the
-    /// kernel waits until no processor uses it any more.
+    /// The container's is the first, so that there is a carrier when the node's
+    /// comes up: an end without one, and a bridge that has no other port, is
+    /// taken out of service, and the kernel waits until no processor uses it
+    /// any more.
     pub fn set_up(&self) -> Result<(), CniError> {
-        let (first, last) =
-            if self.has_neighbors { (&self.near, &self.far) } else { (&self.far, &self.near) };
-        first.set_up(true)?;
-        Ok(last.set_up(true)?)
+        self.far.set_up(true)?;
+        Ok(self.near.set_up(true)?)
+    }
+
+    /// Announces the container's addresses, if somebody may hear it. The node's
+    /// end has to be operational: it is not yet when the container's comes up.
+    pub fn announce(&self) -> Result<(), CniError> {
+        if self.has_neighbors {
+            addresses::announce(&self.far)?;
+        }
+        Ok(())
     }
 }
 

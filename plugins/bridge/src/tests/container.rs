@@ -1,3 +1,5 @@
+use std::net::IpAddr;
+
 use weir_sdk::double::{Node, Side};
 use weir_sdk::net::links::OperState;
 use weir_sdk::net::types::IpFamily;
@@ -54,6 +56,15 @@ fn settings_are_made_before_addresses_and_kept_from_the_neighbours() {
     for link in ["br0".to_owned(), ports(&node)[0].name.clone()] {
         assert_eq!(node.sysctl(Side::Host, &link, IpFamily::Ipv6, "accept_ra").unwrap(), "0", "{link}");
     }
+}
+
+#[test]
+fn whoever_is_there_already_hears_of_the_addresses() {
+    let node = dual();
+    Bridge::add(&attachment("")).unwrap();
+    assert!(node.announced().is_empty(), "nobody is there");
+    Bridge::add(&attachment("").with_container("second").with_ifname("eth1")).unwrap();
+    assert_eq!(node.announced(), ["10.1.0.5".parse::<IpAddr>().unwrap(), "fd00::5".parse().unwrap()]);
 }
 
 #[test]

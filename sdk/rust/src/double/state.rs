@@ -29,6 +29,8 @@ pub(super) struct State {
     pub(super) has_ipv6: bool,
     /// Addresses that somebody else on the network has.
     pub(super) duplicates: Vec<IpAddr>,
+    /// Addresses that plugins announced.
+    pub(super) announced: Vec<IpAddr>,
     pub(super) masquerade: Vec<(Owner, Entry)>,
     pub(super) guards: Vec<Guard>,
     pub(super) published: Vec<(Owner, Port)>,
@@ -63,6 +65,7 @@ impl State {
             container: Some(Namespace::of_container()),
             has_ipv6: true,
             duplicates: Vec::new(),
+            announced: Vec::new(),
             masquerade: Vec::new(),
             guards: Vec::new(),
             published: Vec::new(),

@@ -2,6 +2,8 @@ mod neighbors;
 mod store;
 mod upper;
 
+use std::net::IpAddr;
+
 use super::firewall::{guards, masquerade, publish};
 use super::host::{clock, random};
 use super::net::addresses;
@@ -240,6 +242,23 @@ fn ipv6_addresses_are_tentative_until_they_settle() {
     assert!(!is_tentative(&far));
     addresses::add(&far, prefix("fd00::6/64")).unwrap();
     assert!(matches!(addresses::settle(&far, 100), Err(NetError::AlreadyExists(_))));
+}
+
+#[test]
+fn addresses_are_announced_as_the_settings_say() {
+    let node = Node::new();
+    let (_near, far) = pair();
+    addresses::add(&far, prefix("10.1.0.5/24")).unwrap();
+    addresses::add(&far, prefix("fd00::5/64")).unwrap();
+    addresses::announce(&far).unwrap();
+    assert!(node.announced().is_empty());
+    sysctls::set(&far, IpFamily::Ipv4, "arp_notify", "1").unwrap();
+    sysctls::set(&far, IpFamily::Ipv6, "ndisc_notify", "1").unwrap();
+    addresses::announce(&far).unwrap();
+    assert_eq!(node.announced(), ["10.1.0.5".parse::<IpAddr>().unwrap()], "the other one is tentative");
+    addresses::settle(&far, 100).unwrap();
+    addresses::announce(&far).unwrap();
+    assert!(node.announced().contains(&"fd00::5".parse::<IpAddr>().unwrap()));
 }
 
 #[test]

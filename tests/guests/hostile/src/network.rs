@@ -44,6 +44,7 @@ impl Raid<'_> {
             "remove" => self.with(step, Link::remove),
             "wait-up" => self.with(step, |link| link.wait_until_up(u32::MAX)),
             "settle" => self.with(step, |link| addresses::settle(link, u32::MAX)),
+            "announce" => self.with(step, addresses::announce),
             _ => return None,
         };
         Some(taken)

@@ -57,6 +57,11 @@ impl Node {
         self
     }
 
+    /// The addresses that plugins announced.
+    pub fn announced(&self) -> Vec<IpAddr> {
+        self.0.borrow().announced.clone()
+    }
+
     /// The addresses of a link, without those that the kernel gave it.
     pub fn addresses(&self, side: Side, link: &str) -> Vec<IpNet> {
         self.look_at(side, link, |device| device.addresses.iter().map(|address| address.net).collect())
@@ -146,6 +151,27 @@ pub fn settle(link: &Link, timeout: u32) -> Result<(), NetError> {
                 link.name()
             )));
         }
+        Ok(())
+    })
+}
+
+/// Tells the network that the link's addresses are at its hardware address.
+pub fn announce(link: &Link) -> Result<(), NetError> {
+    link.work("addresses.announce", |state| {
+        link.own_only(state, "announce")?;
+        if state.oper_state(link.side, link.index) != OperState::Up {
+            return Ok(());
+        }
+        let asks = |family, key| {
+            state.setting(link.side, link.index, family, key).is_some_and(|value| value == "1")
+        };
+        let (ipv4, ipv6) = (asks(IpFamily::Ipv4, "arp_notify"), asks(IpFamily::Ipv6, "ndisc_notify"));
+        let is_told = |address: &&Address| {
+            if address.is_ipv4() { ipv4 } else { ipv6 && !state.is_tentative(link, address) }
+        };
+        let addresses = &state.device(link.side, link.index)?.addresses;
+        let told: Vec<_> = addresses.iter().filter(is_told).map(|address| address.net.addr()).collect();
+        state.announced.extend(told);
         Ok(())
     })
 }
