@@ -20,6 +20,7 @@ mod resources;
 mod results;
 mod stage;
 mod store;
+mod successors;
 mod upper;
 
 pub(crate) use store::copy_to as copy_hostile_store;
@@ -43,6 +44,7 @@ pub(crate) fn tests() -> Vec<Test> {
         calls::tests(),
         raw::tests(),
         mutations::tests(),
+        successors::tests(),
     ];
     parts.into_iter().flatten().collect()
 }

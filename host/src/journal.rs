@@ -10,11 +10,13 @@
 pub(crate) mod census;
 mod entry;
 mod file;
+mod listing;
 mod undo;
 
 #[cfg(test)]
 mod tests;
 
-pub(crate) use entry::{Inverse, Side, some_of};
-pub(crate) use file::{Entry, Header, Journal, Key, State, list, look};
+pub(crate) use entry::{Inverse, LinkId, Side, some_of};
+pub(crate) use file::{Header, Journal, Key};
+pub(crate) use listing::{Entry, State, list, look};
 pub(crate) use undo::{Undone, roll_back};

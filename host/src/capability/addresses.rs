@@ -55,8 +55,7 @@ impl addresses::Host for Session {
         let Some(claimed) = claimed(link.side, prefix) else {
             return Ok(Err(bad_prefix(wit::to_prefix(prefix))));
         };
-        let inverse =
-            link.inverse(|side, name| Inverse::RemoveAddress { side, name, prefix: prefix.to_string() });
+        let inverse = link.inverse(|link| Inverse::RemoveAddress { link, prefix: prefix.to_string() });
         let object = format!("{prefix} to {}", link.name());
         if let Err(denied) = self.permit_use(link, "add-address", &object)? {
             return Ok(Err(denied));
@@ -73,8 +72,7 @@ impl addresses::Host for Session {
     fn remove(&mut self, link: Resource<LinkHandle>, prefix: IpPrefix) -> Served<Result<(), NetError>> {
         let link = self.link_of(&link)?;
         let Some(prefix) = wit::prefix(prefix) else { return Ok(Err(bad_prefix(prefix))) };
-        let inverse =
-            link.inverse(|side, name| Inverse::RestoreAddress { side, name, prefix: prefix.to_string() });
+        let inverse = link.inverse(|link| Inverse::RestoreAddress { link, prefix: prefix.to_string() });
         let object = format!("{prefix} from {}", link.name());
         if let Err(denied) = self.permit_use(link, "remove-address", &object)? {
             return Ok(Err(denied));

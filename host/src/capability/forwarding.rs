@@ -62,11 +62,8 @@ impl Session {
             Ok(missing) => missing,
             Err(error) => return Ok(Err(error)),
         };
-        let inverse = (!self.is_own(link)).then(|| Inverse::RemoveForwarding {
-            side: link.side,
-            name: link.name().to_owned(),
-            entries: missing.clone(),
-        });
+        let inverse = (!self.is_own(link))
+            .then(|| Inverse::RemoveForwarding { link: link.id(), entries: missing.clone() });
         let counted = (object, missing.len());
         let added = self.call.change_list(&self.guest, OPERATION, counted, inverse, || {
             link.netns.add_forwarding(link.index(), &missing)
@@ -100,23 +97,20 @@ impl Session {
         }
         let mine = self.added_entries(link);
         let others: Vec<_> = present.iter().copied().filter(|entry| !mine.contains(entry)).collect();
-        let (side, name) = (link.side, link.name().to_owned());
-        let inverse = (!self.is_own(link) && !others.is_empty()).then(|| Inverse::RestoreForwarding {
-            side,
-            name: name.clone(),
-            entries: others,
-        });
+        let id = link.id();
+        let inverse = (!self.is_own(link) && !others.is_empty())
+            .then(|| Inverse::RestoreForwarding { link: id.clone(), entries: others });
         let counted = (object, present.len());
         let removed = self.call.change_list(&self.guest, OPERATION, counted, inverse, || {
             link.netns.remove_forwarding(link.index(), &present)
         })?;
         if removed.is_ok() {
             self.call.settle(|inverse| match inverse {
-                Inverse::RemoveForwarding { side: there, name: other, entries } => {
-                    (*there, other) == (side, &name) && entries.iter().all(|entry| unwanted.contains(entry))
+                Inverse::RemoveForwarding { link, entries } => {
+                    link.is(&id) && entries.iter().all(|entry| unwanted.contains(entry))
                 }
                 _ => false,
-            });
+            })?;
         }
         Ok(removed.map_err(|error| net_error(error.into())))
     }
@@ -210,12 +204,9 @@ impl Session {
 
     /// The entries that this attachment has given a link.
     fn added_entries(&self, link: &LinkHandle) -> Vec<Forwarding> {
+        let id = link.id();
         let lists = self.call.recorded(|inverse| match inverse {
-            Inverse::RemoveForwarding { side, name, entries }
-                if *side == link.side && name == link.name() =>
-            {
-                Some(entries.clone())
-            }
+            Inverse::RemoveForwarding { link, entries } if link.is(&id) => Some(entries.clone()),
             _ => None,
         });
         lists.concat()

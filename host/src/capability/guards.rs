@@ -50,7 +50,7 @@ impl guards::Host for Session {
             }
             self.call.settle(
                 |inverse| matches!(inverse, Inverse::RemoveGuard { port: other, .. } if *other == port),
-            );
+            )?;
         }
         self.remove_native("unguard", |firewall, key| firewall.native_guard(&key.container_id, &key.ifname))
     }

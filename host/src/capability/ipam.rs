@@ -137,7 +137,7 @@ impl Session {
                 }
                 Ok(()) => {
                     if command == Command::Del {
-                        call.settle(is_of_kind);
+                        call.settle(is_of_kind)?;
                     }
                     Ok(Ok(None))
                 }
@@ -158,7 +158,7 @@ impl Session {
         })?;
         call.note(&self.guest, "delegate", object, &done, started);
         if command == Command::Del && done.is_ok() {
-            call.settle(is_of_kind);
+            call.settle(is_of_kind)?;
         }
         match done {
             Ok(result) => Ok(Ok(result.as_ref().map(values::to_ipam_result))),

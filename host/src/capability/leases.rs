@@ -124,7 +124,7 @@ impl leases::HostPool for Session {
                     *there == data_dir && addresses.contains(address)
                 }
                 _ => false,
-            });
+            })?;
         }
         Ok(released.map(to_ips))
     }

@@ -7,7 +7,7 @@ use wasmtime::component::Resource;
 
 use super::error::net_error;
 use crate::call::Served;
-use crate::journal::{Inverse, Side};
+use crate::journal::{Inverse, LinkId, Side};
 use crate::netlink::{LinkState, NetlinkError, Netns, OperState, PortFlags};
 use crate::session::Session;
 use crate::wit::weir::net::links::{self, LinkInfo, PortOptions, VlanRange};
@@ -34,9 +34,14 @@ pub struct LinkHandle {
 impl LinkHandle {
     /// The way back of a change to the link. What this attachment made goes
     /// away whole; what attachments share keeps what it was given.
-    pub(super) fn inverse<T>(&self, inverse: impl FnOnce(Side, String) -> T) -> Option<T> {
+    pub(super) fn inverse<T>(&self, inverse: impl FnOnce(LinkId) -> T) -> Option<T> {
         let is_shared = self.side == Side::Host && self.is_shared();
-        (!self.is_own && !is_shared).then(|| inverse(self.side, self.found.name.clone()))
+        (!self.is_own && !is_shared).then(|| inverse(self.id()))
+    }
+
+    /// How the journal finds it again.
+    pub(super) fn id(&self) -> LinkId {
+        LinkId { index: Some(self.index()), ..LinkId::new(self.side, self.name()) }
     }
 
     /// Its index, which means something in its own namespace only.
@@ -82,12 +87,12 @@ impl Session {
         handle: &Resource<LinkHandle>,
         operation: &'static str,
         what: &str,
-        inverse: impl FnOnce(&Netns, u32, Side, String) -> Result<Inverse, NetlinkError>,
+        inverse: impl FnOnce(LinkId, LinkState) -> Inverse,
         work: impl FnOnce(&Netns, u32) -> Result<(), NetlinkError>,
     ) -> Served<Result<(), NetError>> {
         let link = self.link_of(handle)?;
         // What has to be put back is known before the change only.
-        let inverse = link.inverse(|side, name| inverse(&link.netns, link.index(), side, name));
+        let inverse = link.inverse(|id| Ok(inverse(id, link.netns.link_by_index(link.index())?)));
         let inverse = match inverse.transpose() {
             Ok(inverse) => inverse,
             Err(error) => return Ok(Err(net_error(error))),
@@ -120,7 +125,7 @@ impl links::HostLink for Session {
             &link,
             "set-up",
             if up { " up" } else { " down" },
-            |netns, index, side, name| Ok(Inverse::SetUp { side, name, up: netns.link_by_index(index)?.up }),
+            |link, found| Inverse::SetUp { link, up: found.up },
             |netns, index| netns.set_up(index, up),
         )
     }
@@ -134,9 +139,7 @@ impl links::HostLink for Session {
             &link,
             "set-mtu",
             &format!(" to {mtu}"),
-            |netns, index, side, name| {
-                Ok(Inverse::SetMtu { side, name, mtu: netns.link_by_index(index)?.mtu })
-            },
+            |link, found| Inverse::SetMtu { link, mtu: found.mtu },
             |netns, index| netns.set_mtu(index, mtu),
         )
     }
@@ -161,10 +164,7 @@ impl links::HostLink for Session {
             &link,
             "set-mac",
             "",
-            |netns, index, side, name| {
-                let mac = netns.link_by_index(index)?.mac.unwrap_or_default();
-                Ok(Inverse::SetMac { side, name, mac })
-            },
+            |link, found| Inverse::SetMac { link, mac: found.mac.unwrap_or_default() },
             |netns, index| netns.set_mac(index, mac_bytes(mac)),
         )
     }
@@ -181,9 +181,7 @@ impl links::HostLink for Session {
             &link,
             "set-promiscuous",
             if on { " on" } else { " off" },
-            |netns, index, side, name| {
-                Ok(Inverse::SetPromiscuous { side, name, on: netns.link_by_index(index)?.promiscuous })
-            },
+            |link, found| Inverse::SetPromiscuous { link, on: found.promiscuous },
             |netns, index| netns.set_promiscuous(index, on),
         )
     }
@@ -290,20 +288,20 @@ impl links::HostLink for Session {
         if let Err(denied) = self.own_only(&link, "remove")? {
             return Ok(Err(denied));
         }
-        let (side, name, is_pair) = {
+        let (id, is_pair) = {
             let link = self.link_of(&link)?;
-            (link.side, link.name().to_owned(), link.found.is_kind("veth"))
+            (link.id(), link.found.is_kind("veth"))
         };
         let removed = self.change_own(&link, "remove", "", |netns, index| netns.remove_link(index))?;
         if removed.is_ok() {
             // With one end of a pair the other is gone.
-            let gone = if side == Side::Container && is_pair { self.absent_host_ends() } else { Vec::new() };
-            self.call.settle(|inverse| match inverse {
-                Inverse::DeleteLink { side: there, name: other, .. } => {
-                    (*there == side && *other == name) || (*there == Side::Host && gone.contains(other))
-                }
-                _ => false,
-            });
+            let is_inside = id.side == Side::Container;
+            let gone = if is_inside && is_pair { self.absent_host_ends() } else { Vec::new() };
+            self.call.settle(|inverse| {
+                inverse.link().is_some_and(|link| {
+                    link.is(&id) || (link.side == Side::Host && gone.contains(&link.name))
+                })
+            })?;
         }
         Ok(removed)
     }
@@ -329,8 +327,7 @@ impl Session {
         let link = self.link_of(link)?;
         if self.is_journaled(link) {
             let kind = link.found.kind.clone().unwrap_or_default();
-            let (side, name) = (link.side, link.name().to_owned());
-            self.call.record(Some(Inverse::DeleteLink { side, name, kind, mac: Some(mac) }))?;
+            self.call.record(Some(Inverse::DeleteLink { link: link.id(), kind, mac: Some(mac) }))?;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use super::error::net_error;
 use super::links::{LinkHandle, mac_bytes};
 use super::namespaces::{NetnsHandle, check_name, random_mac};
 use crate::call::Served;
-use crate::journal::{Inverse, Side};
+use crate::journal::{Inverse, LinkId, Side};
 use crate::netlink::{LinkState, MacvlanMode, MacvlanSpec};
 use crate::policy::Operation;
 use crate::session::Session;
@@ -73,12 +73,8 @@ impl Session {
         if !is_unique && let Err(error) = there.refuse_existing(&macvlan.name) {
             return Ok(Err(net_error(error)));
         }
-        let inverse = Inverse::DeleteLink {
-            side,
-            name: macvlan.name.clone(),
-            kind: "macvlan".to_owned(),
-            mac: Some(mac),
-        };
+        let link = LinkId::new(side, &macvlan.name);
+        let inverse = Inverse::DeleteLink { link, kind: "macvlan".to_owned(), mac: Some(mac) };
         let made = self.call.change(&self.guest, "create-macvlan", object, Some(inverse), || {
             there.create_macvlan(&macvlan, &below, &home)
         })?;

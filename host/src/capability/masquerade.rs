@@ -53,7 +53,7 @@ impl masquerade::Host for Session {
             }
             self.call.settle(
                 |inverse| matches!(inverse, Inverse::RemoveMasquerade { source: other } if *other == source),
-            );
+            )?;
         }
         self.remove_native("unmasquerade", |firewall, key| {
             firewall.native_masquerade(&key.network, &key.container_id, &key.ifname)

@@ -8,7 +8,7 @@ use super::ambient::random_bytes;
 use super::error::net_error;
 use super::links::{LinkHandle, mac_bytes};
 use crate::call::{Served, Stop};
-use crate::journal::{Inverse, Side};
+use crate::journal::{Inverse, LinkId, Side};
 use crate::netlink::{BridgeSpec, Netns, VethEnd};
 use crate::policy::Operation;
 use crate::printable::is_harmless;
@@ -109,12 +109,8 @@ impl links::HostNetns for Session {
             return Ok(Err(net_error(error)));
         }
         // The address tells the way back which link of that name is meant.
-        let inverse = Inverse::DeleteLink {
-            side,
-            name: near.name.clone(),
-            kind: "veth".to_owned(),
-            mac: Some(near.mac),
-        };
+        let link = LinkId::new(side, &near.name);
+        let inverse = Inverse::DeleteLink { link, kind: "veth".to_owned(), mac: Some(near.mac) };
         let made = self.call.change(&self.guest, "create-veth", object, Some(inverse), || {
             here.create_veth(&near, &far, &there, mtu, controller)
         })?;

@@ -55,11 +55,8 @@ impl neighbors::Host for Session {
         if missing.is_empty() {
             return Ok(Ok(()));
         }
-        let inverse = (!self.is_own(link)).then(|| Inverse::RemoveNeighbors {
-            side: link.side,
-            name: link.name().to_owned(),
-            neighbors: missing.clone(),
-        });
+        let inverse = (!self.is_own(link))
+            .then(|| Inverse::RemoveNeighbors { link: link.id(), neighbors: missing.clone() });
         let counted = (object, missing.len());
         let added = self.call.change_list(&self.guest, "add-neighbors", counted, inverse, || {
             link.netns.add_neighbors(link.index(), &missing)
@@ -91,24 +88,20 @@ impl neighbors::Host for Session {
         }
         let mine = self.added_neighbors(link);
         let others: Vec<_> = present.iter().copied().filter(|neighbor| !mine.contains(neighbor)).collect();
-        let (side, name) = (link.side, link.name().to_owned());
-        let inverse = (!self.is_own(link) && !others.is_empty()).then(|| Inverse::RestoreNeighbors {
-            side,
-            name: name.clone(),
-            neighbors: others,
-        });
+        let id = link.id();
+        let inverse = (!self.is_own(link) && !others.is_empty())
+            .then(|| Inverse::RestoreNeighbors { link: id.clone(), neighbors: others });
         let counted = (object, present.len());
         let removed = self.call.change_list(&self.guest, "remove-neighbors", counted, inverse, || {
             link.netns.remove_neighbors(link.index(), &present)
         })?;
         if removed.is_ok() {
             self.call.settle(|inverse| match inverse {
-                Inverse::RemoveNeighbors { side: there, name: other, neighbors } => {
-                    (*there, other) == (side, &name)
-                        && neighbors.iter().all(|neighbor| unwanted.contains(neighbor))
+                Inverse::RemoveNeighbors { link, neighbors } => {
+                    link.is(&id) && neighbors.iter().all(|neighbor| unwanted.contains(neighbor))
                 }
                 _ => false,
-            });
+            })?;
         }
         Ok(removed.map_err(|error| net_error(error.into())))
     }
@@ -171,12 +164,9 @@ impl Session {
 
     /// The neighbors that this attachment has given a link.
     fn added_neighbors(&self, link: &LinkHandle) -> Vec<netlink::Neighbor> {
+        let id = link.id();
         let lists = self.call.recorded(|inverse| match inverse {
-            Inverse::RemoveNeighbors { side, name, neighbors }
-                if *side == link.side && name == link.name() =>
-            {
-                Some(neighbors.clone())
-            }
+            Inverse::RemoveNeighbors { link, neighbors } if link.is(&id) => Some(neighbors.clone()),
             _ => None,
         });
         lists.concat()

@@ -207,10 +207,10 @@ impl Session {
 
     /// Whether the journal will delete the link.
     pub(super) fn is_journaled(&self, link: &LinkHandle) -> bool {
+        let id = link.id();
         let made = self.call.recorded(|inverse| {
-            matches!(inverse, Inverse::DeleteLink { side, name, mac, .. }
-                if *side == link.side && *name == link.found.name
-                    && mac.is_none_or(|mac| link.found.mac == Some(mac)))
+            matches!(inverse, Inverse::DeleteLink { link: made, mac, .. }
+                if made.is(&id) && mac.is_none_or(|mac| link.found.mac == Some(mac)))
             .then_some(())
         });
         !made.is_empty()
@@ -220,7 +220,9 @@ impl Session {
     /// any more.
     pub(super) fn absent_host_ends(&self) -> Vec<String> {
         let made = self.call.recorded(|inverse| match inverse {
-            Inverse::DeleteLink { side: Side::Host, name, kind, .. } if kind == "veth" => Some(name.clone()),
+            Inverse::DeleteLink { link, kind, .. } if link.side == Side::Host && kind == "veth" => {
+                Some(link.name.clone())
+            }
             _ => None,
         });
         // What is not known stays in the journal.

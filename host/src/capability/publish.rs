@@ -138,7 +138,7 @@ impl publish::Host for Session {
         if let Err(failure) = removed {
             return Ok(Err(failure_to_net_error(failure)));
         }
-        self.call.settle(|inverse| matches!(inverse, Inverse::RemovePorts { .. }));
+        self.call.settle(|inverse| matches!(inverse, Inverse::RemovePorts { .. }))?;
         Ok(Ok(()))
     }
 

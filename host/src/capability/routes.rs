@@ -82,9 +82,8 @@ impl Session {
             Ok(route) => route,
             Err(error) => return Ok(Err(error)),
         };
-        let inverse = link.inverse(|side, name| Inverse::RemoveRoute {
-            side,
-            name,
+        let inverse = link.inverse(|link| Inverse::RemoveRoute {
+            link,
             destination: route.destination.to_string(),
             gateway: route.gateway,
             table: route.table,

@@ -69,7 +69,7 @@ impl sysctls::Host for Session {
                 Err(error) => return Ok(Err(net_error(error))),
             };
             inverse =
-                link.inverse(|side, _| Inverse::RestoreSysctl { side, ipv4, path: path.clone(), value: old });
+                link.inverse(|link| Inverse::RestoreSysctl { link, ipv4, key: key.clone(), value: old });
         }
         let set = self.call.change(&self.guest, "set-sysctl", object, inverse, || {
             link.netns.set_sysctl(ipv4, &path, &value)

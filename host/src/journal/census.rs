@@ -7,7 +7,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::entry::{Inverse, Line};
-use super::file::{Header, list};
+use super::file::{Header, whole_lines};
+use super::listing::list;
 use crate::failure::{Failure, code};
 use crate::lock;
 
@@ -35,8 +36,8 @@ pub(crate) fn begin(directory: &Path, wait: Duration) -> Result<File, Failure> {
 pub(crate) fn leases(directory: &Path, network: &str, tenant: Option<&str>) -> Result<u32, Failure> {
     let mut count = 0_u32;
     for name in list(directory)? {
-        let text = match fs::read_to_string(directory.join(&name)) {
-            Ok(text) => text,
+        let bytes = match fs::read(directory.join(&name)) {
+            Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             Err(error) => {
                 return Err(Failure::io(format!(
@@ -45,8 +46,9 @@ pub(crate) fn leases(directory: &Path, network: &str, tenant: Option<&str>) -> R
                 )));
             }
         };
-        let mut lines = text.lines();
-        let header: Option<Header> = lines.next().and_then(|line| serde_json::from_str(line).ok());
+        let (lines, _) = whole_lines(&bytes);
+        let mut lines = lines.split(|byte| *byte == b'\n');
+        let header: Option<Header> = lines.next().and_then(|line| serde_json::from_slice(line).ok());
         let is_counted = header.is_none_or(|header| match tenant {
             Some(tenant) => header.tenant.as_deref() == Some(tenant),
             None => header.tenant.is_none() && header.key.network == network,
@@ -58,10 +60,10 @@ pub(crate) fn leases(directory: &Path, network: &str, tenant: Option<&str>) -> R
     Ok(count)
 }
 
-fn leases_in<'a>(lines: impl Iterator<Item = &'a str>) -> u32 {
+fn leases_in<'a>(lines: impl Iterator<Item = &'a [u8]>) -> u32 {
     let mut changes = Vec::new();
     for line in lines {
-        match serde_json::from_str(line) {
+        match serde_json::from_slice(line) {
             Ok(Line::Change(inverse)) => changes.push(matches!(inverse, Inverse::ReleaseLease { .. })),
             Ok(Line::Cancelled { cancel }) => {
                 if let Some(change) = changes.get_mut(cancel) {

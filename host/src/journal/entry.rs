@@ -31,6 +31,45 @@ impl Side {
     }
 }
 
+/// The link that was changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LinkId {
+    pub(crate) side: Side,
+    /// Its name, which another link may have by now.
+    pub(crate) name: String,
+    /// Its index, which the kernel gives no other link of the namespace; none
+    /// if the link was not there yet, and in journals of earlier releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) index: Option<u32>,
+}
+
+impl LinkId {
+    /// A link that is about to be made.
+    pub(crate) fn new(side: Side, name: &str) -> Self {
+        Self { side, name: name.to_owned(), index: None }
+    }
+
+    /// The link, and what it is to be.
+    fn with(&self, value: impl fmt::Display) -> String {
+        format!("{} {value} in {}", self.name, self.side.label())
+    }
+
+    /// Whether it is the same link, as far as both say so.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        let is_same = match (self.index, other.index) {
+            (Some(one), Some(other)) => one == other,
+            _ => self.name == other.name,
+        };
+        self.side == other.side && is_same
+    }
+}
+
+impl fmt::Display for LinkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in {}", self.name, self.side.label())
+    }
+}
+
 /// How to take a change back. Carrying one out twice does no harm.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "undo", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
@@ -39,28 +78,52 @@ pub(crate) enum Inverse {
     /// (none in journals of earlier releases) that tells it from another link
     /// that was there before, or came afterwards.
     DeleteLink {
-        side: Side,
-        name: String,
+        #[serde(flatten)]
+        link: LinkId,
         kind: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         mac: Option<[u8; 6]>,
     },
     /// Set a link up or down again.
-    SetUp { side: Side, name: String, up: bool },
+    SetUp {
+        #[serde(flatten)]
+        link: LinkId,
+        up: bool,
+    },
     /// Set a link's MTU again.
-    SetMtu { side: Side, name: String, mtu: u32 },
+    SetMtu {
+        #[serde(flatten)]
+        link: LinkId,
+        mtu: u32,
+    },
     /// Set a link's hardware address again.
-    SetMac { side: Side, name: String, mac: [u8; 6] },
+    SetMac {
+        #[serde(flatten)]
+        link: LinkId,
+        mac: [u8; 6],
+    },
     /// Turn promiscuous mode on or off again.
-    SetPromiscuous { side: Side, name: String, on: bool },
+    SetPromiscuous {
+        #[serde(flatten)]
+        link: LinkId,
+        on: bool,
+    },
     /// Remove an address from a link that the attachment did not make.
-    RemoveAddress { side: Side, name: String, prefix: String },
+    RemoveAddress {
+        #[serde(flatten)]
+        link: LinkId,
+        prefix: String,
+    },
     /// Put an address back.
-    RestoreAddress { side: Side, name: String, prefix: String },
+    RestoreAddress {
+        #[serde(flatten)]
+        link: LinkId,
+        prefix: String,
+    },
     /// Remove a route out of a link that the attachment did not make.
     RemoveRoute {
-        side: Side,
-        name: String,
+        #[serde(flatten)]
+        link: LinkId,
         destination: String,
         gateway: Option<IpAddr>,
         table: Option<u32>,
@@ -68,16 +131,38 @@ pub(crate) enum Inverse {
     },
     /// Remove neighbors from a link that the attachment did not make, unless
     /// somebody else has replaced them.
-    RemoveNeighbors { side: Side, name: String, neighbors: Vec<Neighbor> },
+    RemoveNeighbors {
+        #[serde(flatten)]
+        link: LinkId,
+        neighbors: Vec<Neighbor>,
+    },
     /// Put neighbors back.
-    RestoreNeighbors { side: Side, name: String, neighbors: Vec<Neighbor> },
+    RestoreNeighbors {
+        #[serde(flatten)]
+        link: LinkId,
+        neighbors: Vec<Neighbor>,
+    },
     /// Remove entries from the forwarding database of a link that the
     /// attachment did not make, unless somebody else has replaced them.
-    RemoveForwarding { side: Side, name: String, entries: Vec<Forwarding> },
+    RemoveForwarding {
+        #[serde(flatten)]
+        link: LinkId,
+        entries: Vec<Forwarding>,
+    },
     /// Put entries of a forwarding database back.
-    RestoreForwarding { side: Side, name: String, entries: Vec<Forwarding> },
+    RestoreForwarding {
+        #[serde(flatten)]
+        link: LinkId,
+        entries: Vec<Forwarding>,
+    },
     /// Put a setting of a link back.
-    RestoreSysctl { side: Side, ipv4: bool, path: String, value: String },
+    RestoreSysctl {
+        #[serde(flatten)]
+        link: LinkId,
+        ipv4: bool,
+        key: String,
+        value: String,
+    },
     /// Release a lease.
     ReleaseLease { data_dir: PathBuf, address: IpAddr },
     /// Take an address out of masquerading.
@@ -98,6 +183,31 @@ impl Inverse {
     /// Whether the change is for good once the ADD has succeeded.
     pub(super) fn is_until_added(&self) -> bool {
         matches!(self, Self::RestoreValue { .. })
+    }
+
+    /// The link that was changed or made.
+    pub(crate) fn link(&self) -> Option<&LinkId> {
+        match self {
+            Self::DeleteLink { link, .. }
+            | Self::SetUp { link, .. }
+            | Self::SetMtu { link, .. }
+            | Self::SetMac { link, .. }
+            | Self::SetPromiscuous { link, .. }
+            | Self::RemoveAddress { link, .. }
+            | Self::RestoreAddress { link, .. }
+            | Self::RemoveRoute { link, .. }
+            | Self::RemoveNeighbors { link, .. }
+            | Self::RestoreNeighbors { link, .. }
+            | Self::RemoveForwarding { link, .. }
+            | Self::RestoreForwarding { link, .. }
+            | Self::RestoreSysctl { link, .. } => Some(link),
+            Self::ReleaseLease { .. }
+            | Self::RemoveMasquerade { .. }
+            | Self::RemoveGuard { .. }
+            | Self::RestoreValue { .. }
+            | Self::RemovePorts { .. }
+            | Self::DelegateDel { .. } => None,
+        }
     }
 
     /// The operation's name, for the audit log.
@@ -129,32 +239,26 @@ impl Inverse {
     /// What it is done to, for the audit log.
     pub(crate) fn object(&self) -> String {
         match self {
-            Self::DeleteLink { side, name, .. } => format!("{name} in {}", side.label()),
-            Self::SetUp { side, name, up } => {
-                format!("{name} {} in {}", if *up { "up" } else { "down" }, side.label())
+            Self::DeleteLink { link, .. } => link.to_string(),
+            Self::SetUp { link, up } => link.with(if *up { "up" } else { "down" }),
+            Self::SetMtu { link, mtu } => link.with(mtu),
+            Self::SetMac { link, mac: [a, b, c, d, e, f] } => {
+                link.with(format_args!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"))
             }
-            Self::SetMtu { side, name, mtu } => format!("{name} {mtu} in {}", side.label()),
-            Self::SetMac { side, name, mac: [a, b, c, d, e, f] } => {
-                format!("{name} {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x} in {}", side.label())
+            Self::SetPromiscuous { link, on } => link.with(if *on { "on" } else { "off" }),
+            Self::RemoveAddress { link, prefix } | Self::RestoreAddress { link, prefix } => {
+                format!("{prefix} on {link}")
             }
-            Self::SetPromiscuous { side, name, on } => {
-                format!("{name} {} in {}", if *on { "on" } else { "off" }, side.label())
+            Self::RemoveRoute { link, destination, .. } => format!("{destination} through {link}"),
+            Self::RemoveNeighbors { link, neighbors } | Self::RestoreNeighbors { link, neighbors } => {
+                format!("{} on {link}", some_of(neighbors))
             }
-            Self::RemoveAddress { side, name, prefix } | Self::RestoreAddress { side, name, prefix } => {
-                format!("{prefix} on {name} in {}", side.label())
+            Self::RemoveForwarding { link, entries } | Self::RestoreForwarding { link, entries } => {
+                format!("{} on {link}", some_of(entries))
             }
-            Self::RemoveRoute { side, name, destination, .. } => {
-                format!("{destination} through {name} in {}", side.label())
+            Self::RestoreSysctl { link, key, value, .. } => {
+                format!("conf/{}/{key} to {value} in {}", link.name, link.side.label())
             }
-            Self::RemoveNeighbors { side, name, neighbors }
-            | Self::RestoreNeighbors { side, name, neighbors } => {
-                format!("{} on {name} in {}", some_of(neighbors), side.label())
-            }
-            Self::RemoveForwarding { side, name, entries }
-            | Self::RestoreForwarding { side, name, entries } => {
-                format!("{} on {name} in {}", some_of(entries), side.label())
-            }
-            Self::RestoreSysctl { side, path, value, .. } => format!("{path} to {value} in {}", side.label()),
             Self::ReleaseLease { address, .. } => address.to_string(),
             Self::RemoveMasquerade { source } => source.to_string(),
             Self::RemoveGuard { port, .. } => port.clone(),

@@ -103,6 +103,8 @@ pub(crate) struct Journal {
     pub(crate) added: Option<Vec<String>>,
     /// Length of the file and of `changes` when it was opened.
     before: (u64, usize),
+    /// Length of the file.
+    length: u64,
     /// Whether the header is in the file.
     written: bool,
 }
@@ -132,11 +134,13 @@ impl Journal {
     }
 
     fn read(mut file: File, path: PathBuf, header: Option<Header>) -> Result<Self, Failure> {
-        let mut text = String::new();
-        file.read_to_string(&mut text)
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)
             .map_err(|error| Failure::io(format!("read the journal {}: {error}", path.display())))?;
-        let mut lines = text.split_inclusive('\n');
-        let stored = lines.next().and_then(|line| serde_json::from_str::<Header>(line).ok());
+        let (lines, is_torn) = whole_lines(&bytes);
+        let length = lines.len() as u64;
+        let mut lines = lines.split_inclusive(|byte| *byte == b'\n');
+        let stored = lines.next().and_then(|line| serde_json::from_slice::<Header>(line).ok());
         let written = stored.is_some();
         let mut journal = Self {
             header: match (stored, header) {
@@ -151,18 +155,21 @@ impl Journal {
             changes: Vec::new(),
             added: None,
             before: (0, 0),
+            length,
             written,
         };
         if !written {
-            if !text.is_empty() {
+            if !bytes.is_empty() {
                 journal.truncate(0)?;
             }
             return Ok(journal);
         }
+        if is_torn {
+            // What is appended next begins a line of its own.
+            journal.truncate(length)?;
+        }
         for line in lines {
-            // The last line is torn if the writer was killed in the middle;
-            // its change was not made then.
-            match serde_json::from_str(line) {
+            match serde_json::from_slice(line) {
                 Ok(Line::Change(inverse)) => journal.changes.push(Some(inverse)),
                 Ok(Line::Cancelled { cancel }) => {
                     if let Some(change) = journal.changes.get_mut(cancel) {
@@ -176,8 +183,13 @@ impl Journal {
                 Err(_) => {}
             }
         }
-        journal.before = (text.len() as u64, journal.changes.len());
+        journal.before = (length, journal.changes.len());
         Ok(journal)
+    }
+
+    /// Whether anything is in the file.
+    pub(super) fn is_written(&self) -> bool {
+        self.written
     }
 
     /// Whether an ADD was interrupted and left changes behind.
@@ -211,6 +223,13 @@ impl Journal {
         self.append(&(line + "\n"))
     }
 
+    /// Notes that changes are undone already.
+    pub(crate) fn cancel_all(&mut self, is_undone: impl Fn(&Inverse) -> bool) -> Result<(), Failure> {
+        let pending = self.pending(false).into_iter();
+        let undone = pending.filter(|(_, inverse)| is_undone(inverse));
+        undone.map(|(number, _)| self.cancel(number)).collect()
+    }
+
     /// Notes that ADD succeeded. An attachment without changes that DEL has to
     /// take back has no file.
     pub(crate) fn commit(&mut self, addresses: Vec<String>) -> Result<(), Failure> {
@@ -223,7 +242,7 @@ impl Journal {
     }
 
     /// Forgets changes that are not to be undone: during DEL, since the plugin
-    /// itself has undone them.
+    /// itself has undone them. The file still has them.
     pub(crate) fn settle(&mut self, is_undone: impl Fn(&Inverse) -> bool) {
         for change in &mut self.changes {
             if change.as_ref().is_some_and(&is_undone) {
@@ -273,6 +292,7 @@ impl Journal {
     }
 
     fn truncate(&mut self, length: u64) -> Result<(), Failure> {
+        self.length = length;
         self.file
             .set_len(length)
             .and_then(|()| self.file.seek(SeekFrom::Start(length)))
@@ -281,73 +301,14 @@ impl Journal {
     }
 
     fn append(&mut self, text: &str) -> Result<(), Failure> {
-        self.file
-            .write_all(text.as_bytes())
-            .map_err(|error| Failure::io(format!("write the journal {}: {error}", self.path.display())))
+        if let Err(error) = self.file.write_all(text.as_bytes()) {
+            // A part of it may be there, as on a disk that is full.
+            self.truncate(self.length)?;
+            return Err(Failure::io(format!("write the journal {}: {error}", self.path.display())));
+        }
+        self.length += text.len() as u64;
+        Ok(())
     }
-}
-
-/// What a journal says, for people.
-#[derive(Debug)]
-pub(crate) struct Entry {
-    pub(crate) header: Header,
-    pub(crate) state: State,
-}
-
-/// How far an attachment has got.
-#[derive(Debug)]
-pub(crate) enum State {
-    /// A call is working on it.
-    Busy,
-    /// Its ADD was killed; the next DEL or GC cleans up.
-    Interrupted,
-    /// It exists, with these addresses.
-    Added(Vec<String>),
-}
-
-/// Looks at a journal without waiting for a call that works on it. None if it
-/// is gone, or nothing is in it yet.
-pub(crate) fn look(directory: &Path, name: &str) -> Result<Option<Entry>, Failure> {
-    match Journal::open(directory, name, Duration::ZERO) {
-        Ok(Some(Journal { header, added, written, .. })) => {
-            let state = added.map_or(State::Interrupted, State::Added);
-            Ok(written.then_some(Entry { header, state }))
-        }
-        Ok(None) => Ok(None),
-        Err(failure) if failure.code == code::TRY_AGAIN => {
-            let path = directory.join(name);
-            let text = fs::read_to_string(&path).unwrap_or_default();
-            let header = text.lines().next().and_then(|line| serde_json::from_str(line).ok());
-            Ok(header.map(|header| Entry { header, state: State::Busy }))
-        }
-        Err(failure) => Err(failure),
-    }
-}
-
-/// Names of all journals in a directory.
-pub(crate) fn list(directory: &Path) -> Result<Vec<String>, Failure> {
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => {
-            return Err(Failure::io(format!(
-                "read the journal's directory {}: {error}",
-                directory.display()
-            )));
-        }
-    };
-    let mut names: Vec<String> = entries
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| is_journal(name))
-        .collect();
-    names.sort();
-    Ok(names)
-}
-
-/// Names of networks begin with a letter or digit; others are the journal's
-/// own.
-fn is_journal(name: &str) -> bool {
-    !name.starts_with('.')
 }
 
 /// Opens and locks a file; none if it, or with `create` its directory, is not
@@ -378,6 +339,14 @@ fn open_locked(path: &Path, create: bool, wait: Duration) -> Result<Option<File>
             return Ok(Some(file));
         }
     }
+}
+
+/// The lines that were written to their end, and whether there is a rest: the
+/// last line is torn, maybe in the middle of a character, if its writer was
+/// killed. What it says was not done then.
+pub(super) fn whole_lines(bytes: &[u8]) -> (&[u8], bool) {
+    let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+    (&bytes[..end], end < bytes.len())
 }
 
 /// The key of a journal whose first line is torn, as far as its name tells.

@@ -1,6 +1,8 @@
-//! Values of buckets in the journal: what is taken back until an ADD has
-//! succeeded, and stays afterwards.
+//! What a journal says after its writer was killed, and values of buckets in
+//! it, which are taken back until an ADD has succeeded, and stay afterwards.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -32,6 +34,12 @@ impl Scene {
         let [network, container_id, ifname, plugin] = ["n", "c", "eth0", "bridge"].map(str::to_owned);
         let header = Header::new(Key { network, container_id, ifname, plugin }, None, None, String::new());
         Journal::begin(&self.journals(), header, WAIT).unwrap()
+    }
+
+    /// What a writer leaves that is killed in the middle of a line.
+    fn tear(&self, rest: &[u8]) {
+        let path = self.journals().join("n:c:eth0:bridge");
+        File::options().append(true).open(path).unwrap().write_all(rest).unwrap();
     }
 
     fn bucket(&self) -> Bucket {
@@ -147,4 +155,41 @@ fn a_bucket_that_others_hold_is_not_waited_for_again_and_again() {
     let undone = roll_back(&mut journal, &scene.node, &|_| false, false, &mut |_, _| {});
     assert_eq!((undone.count, undone.failures.len()), (0, 20));
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_line_that_was_cut_off_does_not_swallow_the_next_one() {
+    for rest in ["{\"undo\":\"release-lease\",\"data-d".as_bytes(), &"ö".as_bytes()[..1]] {
+        let scene = Scene::new();
+        let mut journal = scene.begin();
+        journal.record(other()).unwrap();
+        journal.commit(Vec::new()).unwrap();
+        drop(journal);
+        scene.tear(rest);
+        let mut journal = scene.begin();
+        assert_eq!(journal.pending(false), [(0, other())]);
+        let second = journal.record(other()).unwrap();
+        drop(journal);
+        let mut journal = scene.begin();
+        assert_eq!(journal.pending(false), [(1, other()), (0, other())]);
+        journal.cancel(second).unwrap();
+        drop(journal);
+        assert_eq!(scene.begin().pending(false), [(0, other())]);
+    }
+}
+
+#[test]
+fn a_header_that_was_cut_off_is_as_good_as_none() {
+    let scene = Scene::new();
+    drop(scene.begin());
+    scene.tear(br#"{"weir":1,"config":""#);
+    scene.tear(&"ö".as_bytes()[..1]);
+    let name = "n:c:eth0:bridge";
+    assert_eq!(census::leases(&scene.journals(), "n", None).unwrap(), 0);
+    assert!(look(&scene.journals(), name).unwrap().is_none());
+    let mut journal = Journal::open(&scene.journals(), name, WAIT).unwrap().unwrap();
+    assert!(!journal.is_interrupted());
+    journal.record(other()).unwrap();
+    drop(journal);
+    assert_eq!(scene.begin().pending(false), [(0, other())]);
 }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use super::entry::{Inverse, Side};
+use super::entry::{Inverse, LinkId};
 use super::file::Journal;
 use crate::buckets::Bucket;
 use crate::delegate;
@@ -99,35 +99,27 @@ fn outlives_a_reboot(inverse: &Inverse) -> bool {
 fn undo(inverse: &Inverse, journal: &Journal, node: &Node, patience: &Patience) -> Result<(), Failure> {
     let key = &journal.header.key;
     match inverse {
-        Inverse::DeleteLink { side, name, kind, mac } => with_link(node, *side, name, |netns, link| {
+        Inverse::DeleteLink { link, kind, mac } => with_link(node, link, |netns, link| {
             let is_it = link.is_kind(kind) && mac.is_none_or(|mac| link.mac == Some(mac));
             if is_it { netns.remove_link(link.index) } else { Ok(()) }
         }),
-        Inverse::SetUp { side, name, up } => {
-            with_link(node, *side, name, |netns, link| netns.set_up(link.index, *up))
+        Inverse::SetUp { link, up } => with_link(node, link, |netns, link| netns.set_up(link.index, *up)),
+        Inverse::SetMtu { link, mtu } => with_link(node, link, |netns, link| netns.set_mtu(link.index, *mtu)),
+        Inverse::SetMac { link, mac } => with_link(node, link, |netns, link| netns.set_mac(link.index, *mac)),
+        Inverse::SetPromiscuous { link, on } => {
+            with_link(node, link, |netns, link| netns.set_promiscuous(link.index, *on))
         }
-        Inverse::SetMtu { side, name, mtu } => {
-            with_link(node, *side, name, |netns, link| netns.set_mtu(link.index, *mtu))
-        }
-        Inverse::SetMac { side, name, mac } => {
-            with_link(node, *side, name, |netns, link| netns.set_mac(link.index, *mac))
-        }
-        Inverse::SetPromiscuous { side, name, on } => {
-            with_link(node, *side, name, |netns, link| netns.set_promiscuous(link.index, *on))
-        }
-        Inverse::RemoveAddress { side, name, prefix } => match prefix.parse() {
+        Inverse::RemoveAddress { link, prefix } => match prefix.parse() {
+            Ok(prefix) => with_link(node, link, |netns, link| netns.remove_address(link.index, prefix)),
+            Err(reason) => Err(Failure::io(format!("read the journal: {reason}"))),
+        },
+        Inverse::RestoreAddress { link, prefix } => match prefix.parse() {
             Ok(prefix) => {
-                with_link(node, *side, name, |netns, link| netns.remove_address(link.index, prefix))
+                with_link(node, link, |netns, link| ignore_existing(netns.add_address(link.index, prefix)))
             }
             Err(reason) => Err(Failure::io(format!("read the journal: {reason}"))),
         },
-        Inverse::RestoreAddress { side, name, prefix } => match prefix.parse() {
-            Ok(prefix) => with_link(node, *side, name, |netns, link| {
-                ignore_existing(netns.add_address(link.index, prefix))
-            }),
-            Err(reason) => Err(Failure::io(format!("read the journal: {reason}"))),
-        },
-        Inverse::RemoveRoute { side, name, destination, gateway, table, priority } => {
+        Inverse::RemoveRoute { link, destination, gateway, table, priority } => {
             let route = RouteSpec {
                 destination: destination
                     .parse()
@@ -141,32 +133,31 @@ fn undo(inverse: &Inverse, journal: &Journal, node: &Node, patience: &Patience) 
                 mtu: None,
                 advmss: None,
             };
-            with_link(node, *side, name, |netns, link| netns.remove_route(link.index, &route))
+            with_link(node, link, |netns, link| netns.remove_route(link.index, &route))
         }
-        Inverse::RemoveNeighbors { side, name, neighbors } => with_link(node, *side, name, |netns, link| {
+        Inverse::RemoveNeighbors { link, neighbors } => with_link(node, link, |netns, link| {
             let present = netns.present_neighbors(link.index, neighbors)?;
             Ok(netns.remove_neighbors(link.index, &present)?)
         }),
-        Inverse::RestoreNeighbors { side, name, neighbors } => with_link(node, *side, name, |netns, link| {
+        Inverse::RestoreNeighbors { link, neighbors } => with_link(node, link, |netns, link| {
             each_unless_existing(neighbors, |neighbor| {
                 let missing = netns.missing_neighbors(link.index, neighbor)?;
                 Ok(netns.add_neighbors(link.index, &missing)?)
             })
         }),
-        Inverse::RemoveForwarding { side, name, entries } => with_link(node, *side, name, |netns, link| {
+        Inverse::RemoveForwarding { link, entries } => with_link(node, link, |netns, link| {
             let present = netns.present_forwarding(link.index, entries)?;
             Ok(netns.remove_forwarding(link.index, &present)?)
         }),
-        Inverse::RestoreForwarding { side, name, entries } => with_link(node, *side, name, |netns, link| {
+        Inverse::RestoreForwarding { link, entries } => with_link(node, link, |netns, link| {
             each_unless_existing(entries, |entry| {
                 let missing = netns.missing_forwarding(link.index, entry)?;
                 Ok(netns.add_forwarding(link.index, &missing)?)
             })
         }),
-        Inverse::RestoreSysctl { side, ipv4, path, value } => match node.netns(*side)? {
-            Some(netns) => ignore_absent(netns.set_sysctl(*ipv4, path, value)).map_err(Failure::from),
-            None => Ok(()),
-        },
+        Inverse::RestoreSysctl { link, ipv4, key, value } => with_link(node, link, |netns, link| {
+            netns.set_sysctl(*ipv4, &format!("conf/{}/{key}", link.name), value)
+        }),
         Inverse::ReleaseLease { data_dir, address } => {
             let location = node.leases(data_dir, &key.network)?;
             let owner = Owner { container_id: key.container_id.clone(), ifname: key.ifname.clone() };
@@ -196,20 +187,24 @@ fn undo(inverse: &Inverse, journal: &Journal, node: &Node, patience: &Patience) 
     }
 }
 
-/// Does something to a link, if it and its namespace are still there.
+/// Does something to a link, if it and its namespace are still there. Another
+/// link that has its name by now is none of the attachment's.
 fn with_link(
     node: &Node,
-    side: Side,
-    name: &str,
+    link: &LinkId,
     work: impl FnOnce(&crate::netlink::Netns, &crate::netlink::LinkState) -> Result<(), NetlinkError>,
 ) -> Result<(), Failure> {
-    let Some(netns) = node.netns(side)? else { return Ok(()) };
-    let link = match netns.link_by_name(name) {
-        Ok(link) => link,
+    let Some(netns) = node.netns(link.side)? else { return Ok(()) };
+    let found = match link.index {
+        Some(index) => netns.link_by_index(index),
+        None => netns.link_by_name(&link.name),
+    };
+    let found = match found {
+        Ok(found) => found,
         Err(error) if error.is_absent() => return Ok(()),
         Err(error) => return Err(error.into()),
     };
-    ignore_absent(work(&netns, &link)).map_err(Failure::from)
+    ignore_absent(work(&netns, &found)).map_err(Failure::from)
 }
 
 /// Puts the items of a list back one by one: what somebody else has put in the

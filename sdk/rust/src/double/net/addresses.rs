@@ -162,9 +162,8 @@ pub fn announce(link: &Link) -> Result<(), NetError> {
         if state.oper_state(link.side, link.index) != OperState::Up {
             return Ok(());
         }
-        let asks = |family, key| {
-            state.setting(link.side, link.index, family, key).is_some_and(|value| value == "1")
-        };
+        let asks =
+            |family, key| state.setting(link.side, link.index, family, key).is_some_and(|value| value == "1");
         let (ipv4, ipv6) = (asks(IpFamily::Ipv4, "arp_notify"), asks(IpFamily::Ipv6, "ndisc_notify"));
         let is_told = |address: &&Address| {
             if address.is_ipv4() { ipv4 } else { ipv6 && !state.is_tentative(link, address) }
