@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::failure::{Failure, code};
 use crate::journal::Header;
@@ -23,6 +23,9 @@ use crate::version::Version;
 
 /// How long a delegate may take to clean up after a failed ADD.
 const UNDO_TIME: Duration = Duration::from_secs(10);
+
+/// How long a program may take to be gone once it was killed.
+const END_TIME: Duration = Duration::from_secs(2);
 
 /// More is no result.
 const OUTPUT_LIMIT: u64 = 1 << 20;
@@ -45,6 +48,40 @@ pub(crate) struct Delegate<'a> {
     pub(crate) variables: Vec<(&'static str, String)>,
     /// When it has to be done.
     pub(crate) deadline: Instant,
+    /// Is told once it runs.
+    pub(crate) started: Option<&'a dyn Fn(Process) -> Result<(), Failure>>,
+}
+
+/// A program that was started. Its number may be another's by now, its number
+/// and its start cannot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Process {
+    /// Its number, which is that of its group too.
+    #[serde(rename = "running")]
+    id: u32,
+    /// When it was started, in ticks since the node was (proc_pid_stat(5)).
+    since: u64,
+}
+
+impl Process {
+    fn of(id: u32) -> Option<Self> {
+        // The name of the program, in parentheses, can have any characters.
+        let text = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+        let mut fields = text.rsplit_once(')')?.1.split_whitespace();
+        let state = fields.next()?;
+        let since = fields.nth(18)?.parse().ok()?;
+        (!matches!(state, "Z" | "X")).then_some(Self { id, since })
+    }
+
+    /// Ends what the ADD of a call that was killed has left running: it would
+    /// go on allocating while DEL releases.
+    pub(crate) fn end(self) {
+        let deadline = Instant::now() + END_TIME;
+        while Self::of(self.id) == Some(self) && Instant::now() < deadline {
+            kill_group(self.id);
+            thread::sleep(Duration::from_micros(200));
+        }
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -61,6 +98,12 @@ impl Delegate<'_> {
         let program = self.find()?;
         let what = || format!("IPAM plugin {} ({})", self.plugin, program.display());
         let mut child = self.start(&program, command)?;
+        if let (Some(started), Some(process)) = (self.started, Process::of(child.id()))
+            && let Err(failure) = started(process)
+        {
+            kill(&mut child);
+            return Err(failure);
+        }
         let (success, output) = self.converse(&mut child).map_err(|reason| {
             let code = if reason == LATE { code::DEADLINE } else { code::INTERNAL };
             Failure::new(code, format!("{} {}: {reason}", what(), command.as_str()))
@@ -115,7 +158,9 @@ impl Delegate<'_> {
 
     /// Takes back what a failed ADD may have done, in a time of its own.
     pub(crate) fn undo_add(&self) -> Result<(), Failure> {
-        Self { deadline: Instant::now() + UNDO_TIME, ..self.clone() }.run(Command::Del).map(drop)
+        Self { deadline: Instant::now() + UNDO_TIME, started: None, ..self.clone() }
+            .run(Command::Del)
+            .map(drop)
     }
 
     /// Hands over the configuration and collects the answer, within the time.
@@ -178,10 +223,14 @@ pub(crate) fn find(plugin: &str, path: &[PathBuf]) -> Result<PathBuf, Failure> {
 
 /// Kills a program with all that it has started.
 fn kill(child: &mut Child) {
-    if let Ok(group) = i32::try_from(child.id()) {
+    kill_group(child.id());
+    let _ = child.wait();
+}
+
+fn kill_group(id: u32) {
+    if let Ok(group) = i32::try_from(id) {
         let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
     }
-    let _ = child.wait();
 }
 
 /// Takes back a delegate's ADD with the attachment's own configuration.
@@ -197,6 +246,7 @@ pub(crate) fn undo(plugin: &str, path: &[PathBuf], header: &Header) -> Result<()
             ("CNI_NETNS", header.netns.as_ref().map(|netns| netns.display().to_string()).unwrap_or_default()),
         ],
         deadline: Instant::now() + UNDO_TIME,
+        started: None,
     };
     delegate.run(Command::Del).map(drop)
 }

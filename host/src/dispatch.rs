@@ -141,8 +141,8 @@ fn container_netns(request: &Request) -> Result<Option<NetnsFile>, Failure> {
 /// The container's namespace must not be the node's own.
 fn refuse_own_netns(request: &Request, node: &Node) -> Result<(), Failure> {
     let environment = &request.environment;
-    let (Some(path), false) = (&environment.netns, environment.netns_override) else { return Ok(()) };
-    if !node.is_shared()? {
+    let Some(path) = &environment.netns else { return Ok(()) };
+    if !node.is_shared()? || environment.netns_override {
         return Ok(());
     }
     Err(Failure::new(
@@ -244,6 +244,7 @@ fn add(call: &Rc<Call>, netns_inode: Option<u64>, selected: Selected) -> Result<
             .of_tenant(call.tenant())
     };
     let mut journal = Journal::begin(&request.environment.paths.attachments(), header(), call.lock_wait())?;
+    end_process(call, &journal);
     if journal.is_interrupted() {
         // The ADD before was killed, and no DEL followed.
         let undone = call.roll_back(&mut journal, &call.node, false);
@@ -292,6 +293,7 @@ fn del(call: &Rc<Call>, selected: Selected) -> Result<(), Failure> {
     let directory = call.request.environment.paths.attachments();
     let journal = Journal::open(&directory, &call.key.name(), call.lock_wait())?;
     let has_journal = journal.is_some();
+    journal.iter().for_each(|journal| end_process(call, journal));
     // A runtime that has forgotten the namespace may call while it lives on,
     // with a link that holds something of the node's. It is entered while the
     // process still may.
@@ -341,6 +343,14 @@ fn del(call: &Rc<Call>, selected: Selected) -> Result<(), Failure> {
     }
 }
 
+/// Ends what an ADD that was killed has left running. In a plan, the call may
+/// still be at work.
+fn end_process(call: &Call, journal: &Journal) {
+    if !call.node.is_imagined() {
+        journal.end_process();
+    }
+}
+
 /// The container's namespace as ADD found it, if it still exists.
 fn container_of(journal: &Journal) -> Option<NetnsFile> {
     let container = NetnsFile::open(journal.header.netns.as_deref()?).ok()?;
@@ -351,6 +361,7 @@ fn container_of(journal: &Journal) -> Option<NetnsFile> {
 /// Finishes what interrupted or forgotten attachments left, for GC.
 pub(crate) fn clean(directory: &std::path::Path, name: &str, call: &Call) -> Result<(), Failure> {
     let Some(mut journal) = Journal::open(directory, name, LOCK_WAIT)? else { return Ok(()) };
+    end_process(call, &journal);
     let node = Node::new(container_of(&journal), call.node.paths().clone(), Instant::now() + CLEAN_UP_TIME);
     let undone = call.roll_back(&mut journal, &node, false);
     match undone.failures.into_iter().next() {

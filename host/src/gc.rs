@@ -51,8 +51,7 @@ fn clean_journals(
     let directory = call.request.environment.paths.attachments();
     let network = &call.key.network;
     for name in journal::list(&directory)? {
-        // The names of other networks' journals may begin alike.
-        if !name.starts_with(network.as_str()) {
+        if !Key::may_be_of(&name, network) {
             continue;
         }
         let stale = match Journal::open(&directory, &name, LOCK_WAIT) {

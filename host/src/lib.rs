@@ -28,6 +28,7 @@ mod journal;
 #[cfg(all(target_env = "musl", target_arch = "x86_64"))]
 mod large_pages;
 mod leases;
+mod limits;
 mod lock;
 #[cfg(all(target_env = "musl", target_arch = "x86_64"))]
 mod memory;

@@ -28,7 +28,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 
 pub(crate) use batch::BatchError;
 pub(crate) use connection::Budget;
-use connection::{Connection, Interruption};
+use connection::{ANSWER_LIMIT, Connection, Interruption};
 pub(crate) use forwarding::{ALL_ADDRESSES, Forwarding, ForwardingState};
 use imagined::Imagined;
 pub(crate) use imagined::World;
@@ -214,6 +214,10 @@ impl Netns {
         request.header.flags = flags;
         let responses = self.connection.exchange(request, &self.budget).map_err(|why| match why {
             Interruption::TimedOut => NetlinkError::TimedOut { attempt: attempt() },
+            Interruption::TooMany => NetlinkError::Socket {
+                attempt: attempt(),
+                reason: format!("there are more than {ANSWER_LIMIT}"),
+            },
             Interruption::Socket(reason) => NetlinkError::Socket { attempt: attempt(), reason },
         })?;
         let mut answers = Vec::new();

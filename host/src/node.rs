@@ -23,6 +23,7 @@ pub(crate) struct Node {
     paths: Paths,
     container_file: RefCell<Option<NetnsFile>>,
     own_file: OnceCell<Arc<NetnsFile>>,
+    is_shared: OnceCell<bool>,
     host: OnceCell<Arc<Netns>>,
     container: OnceCell<Option<Arc<Netns>>>,
     firewall: RefCell<Option<Firewall>>,
@@ -39,6 +40,7 @@ impl Node {
             paths,
             container_file: RefCell::new(container),
             own_file: OnceCell::new(),
+            is_shared: OnceCell::new(),
             host: OnceCell::new(),
             container: OnceCell::new(),
             firewall: RefCell::new(None),
@@ -124,14 +126,19 @@ impl Node {
         Ok(Arc::clone(self.own_file.get_or_init(|| Arc::new(own))))
     }
 
-    /// Whether the container is in the namespace of this process.
+    /// Whether the container is in the namespace of this process. Has to be
+    /// asked before the container's is opened, and is known from then on.
     pub(crate) fn is_shared(&self) -> Result<bool, Failure> {
-        match &*self.container_file.borrow() {
+        if let Some(known) = self.is_shared.get() {
+            return Ok(*known);
+        }
+        let is_shared = match &*self.container_file.borrow() {
             Some(container) => container
                 .is(&*self.own_file()?)
-                .map_err(|error| Failure::io(format!("compare network namespaces: {error}"))),
-            None => Ok(false),
-        }
+                .map_err(|error| Failure::io(format!("compare network namespaces: {error}")))?,
+            None => false,
+        };
+        Ok(*self.is_shared.get_or_init(|| is_shared))
     }
 
     /// The container's namespace, if it still exists.

@@ -9,13 +9,14 @@ use ipnet::IpNet;
 use wasmtime::component::{
     Component, HasSelf, Instance, InstancePre, Linker, ResourceTable, ResourceTableError,
 };
-use wasmtime::{Engine, Store, StoreLimits, StoreLimitsBuilder, Trap, UpdateDeadline};
+use wasmtime::{Engine, Store, Trap, UpdateDeadline};
 
 use crate::call::{Call, Stop};
 use crate::catalog::Plugin;
 use crate::engine::{Deadline, HANDLE_LIMIT, MEMORY_LIMIT};
 use crate::failure::{Failure, code};
 use crate::guest::Guest;
+use crate::limits::{Limits, TABLE_LIMIT};
 use crate::policy::Operation;
 use crate::printable::printable_lines;
 use crate::role::Role;
@@ -34,15 +35,12 @@ pub(crate) struct Session {
     pub(crate) role: Role,
     /// How often it asked its IPAM plugin.
     pub(crate) asked: u32,
-    limits: StoreLimits,
+    limits: Limits,
 }
 
 /// Bytes that a component may hand over in one call of a host function, or in
 /// one result.
 const VALUE_LIMIT: usize = 4 << 20;
-
-/// Elements that a table of a component may have.
-const TABLE_LIMIT: usize = 64 << 10;
 
 /// Bytes of what is told about a trap, such as the functions that led to it.
 const TRACE_LIMIT: usize = 8 << 10;
@@ -83,14 +81,7 @@ impl Sandbox {
             adviser: None,
             role,
             asked: 0,
-            limits: StoreLimitsBuilder::new()
-                .memory_size(memory_limit(&guest))
-                .table_elements(TABLE_LIMIT)
-                .instances(8)
-                .memories(2)
-                .tables(8)
-                .trap_on_grow_failure(true)
-                .build(),
+            limits: Limits::new(memory_limit(&guest)),
         };
         let mut store = Store::new(engine, session);
         store.limiter(|session| &mut session.limits);

@@ -13,6 +13,7 @@ pub(super) fn tests() -> Vec<Test> {
         Test::new("sandbox: addresses that others gave a bridge stay", addresses_of_others),
         Test::new("sandbox: the node's routes are out of reach", routes),
         Test::new("sandbox: settings outside of the policy's are not written", settings),
+        Test::new("sandbox: settings that no kernel has do not fill the memory of a plan", long_values),
         Test::new("sandbox: addresses of others are not masqueraded", masquerade),
         Test::new("sandbox: the masquerading of another container is not taken over", taken_masquerade),
         Test::new("sandbox: ports of others get no guard by way of a name in the container", guards),
@@ -131,6 +132,13 @@ fn settings() -> anyhow::Result<()> {
         stage.fails(json!([step]), &expected)?;
     }
     Ok(())
+}
+
+fn long_values() -> anyhow::Result<()> {
+    let stage = Stage::new(RULE)?;
+    let step =
+        json!({ "do": "set-sysctl", "link": "eth0", "key": "arp_notify", "value": "1", "repeat": 300 });
+    stage.fails(json!([pair(), step]), &Expected::failure(7, &["300 bytes", "at most 256"])).map(drop)
 }
 
 fn masquerade() -> anyhow::Result<()> {

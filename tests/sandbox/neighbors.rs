@@ -1,6 +1,9 @@
 //! Components that reach for neighbors and forwarding entries of others.
 
-use anyhow::Context;
+use std::fs;
+use std::net::Ipv4Addr;
+
+use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
 use super::stage::{Expected, RULE, Stage, port_of};
@@ -16,6 +19,7 @@ pub(super) fn tests() -> Vec<Test> {
         Test::new("sandbox: forwarding on links of others is out of reach", foreign_ports),
         Test::new("sandbox: floods of neighbors end at the limits and leave nothing", flood),
         Test::new("sandbox: neighbors do not change but by ADD", other_commands),
+        Test::new("sandbox: more neighbors than anybody needs are not listed", dumps),
     ]
 }
 
@@ -224,5 +228,20 @@ fn other_commands() -> anyhow::Result<()> {
             stage.call_fails(&stage.call(command, json!([step])), &expected)?;
         }
     }
+    Ok(())
+}
+
+/// Anybody who is root in a container can add as many.
+fn dumps() -> anyhow::Result<()> {
+    let stage = Stage::new(&rule())?;
+    let batch = stage.lab.path("neighbors");
+    let address = |number: u32| Ipv4Addr::from(0x0a00_0000 + number);
+    let lines = (0..270_000)
+        .map(|number| format!("neighbour add {} lladdr {MAC} dev eth1 nud permanent\n", address(number)));
+    fs::write(&batch, lines.collect::<String>())?;
+    stage.lab.in_container(0, &format!("ip -batch {}", batch.display()))?;
+    let list = json!([{ "do": "list-neighbors", "side": "container", "link": "eth1" }]);
+    let error = stage.answer(&stage.call("ADD", list))?.failure()?;
+    ensure!(error.text.contains("more than 262144"), "the message is {}", error.text);
     Ok(())
 }

@@ -8,6 +8,8 @@ use crate::Test;
 
 pub(super) fn tests() -> Vec<Test> {
     vec![
+        Test::new("sandbox: what others need of a shared bridge is not switched off", switching_off),
+        Test::new("sandbox: with CNI_NETNS_OVERRIDE the container is the node", the_node_as_container),
         Test::new("sandbox: link names that are tricks are refused", names),
         Test::new("sandbox: links with names that the policy does not list are not made", foreign_names),
         Test::new("sandbox: links of others are out of reach on the node", links_of_others),
@@ -191,4 +193,37 @@ fn bridges() -> anyhow::Result<()> {
         &expected,
     )?;
     Ok(())
+}
+
+fn switching_off() -> anyhow::Result<()> {
+    let stage = Stage::new(RULE)?;
+    let off = json!([{ "do": "set-promiscuous", "link": "br-h", "off": true }]);
+    stage.fails(off, &Expected::denied("set-promiscuous", &["br-h", "not made by this attachment"]))?;
+    let off = json!([{ "do": "set-vlan-filtering", "link": "br-h", "on": false }]);
+    stage
+        .fails(off, &Expected::denied("set-vlan-filtering", &["br-h", "not made by this attachment"]))
+        .map(drop)
+}
+
+/// What may be done in the container's namespace may not be done in the
+/// node's because a runtime says that it is the same.
+fn the_node_as_container() -> anyhow::Result<()> {
+    let stage = Stage::new(&RULE.replace("[\"container\", \"host\"]", "[\"container\"]"))?;
+    let attack = |steps: Value| {
+        let call = stage.call("ADD", steps).variable("CNI_NETNS", "/proc/self/ns/net");
+        call.variable("CNI_NETNS_OVERRIDE", "1")
+    };
+    let route = json!({ "do": "add-route", "side": "container", "link": "up0", "address": "10.66.0.0", "length": 25 });
+    for step in [
+        json!({ "do": "create-bridge", "side": "container", "name": "br-h2" }),
+        json!({ "do": "enable-forwarding", "side": "container" }),
+        route.clone(),
+    ] {
+        stage
+            .call_fails(&attack(json!([step])), &Expected::denied("host", &["namespace"]))
+            .with_context(|| step.to_string())?;
+    }
+    // Whoever may work there is bound by the rules for it.
+    stage.write_policy(RULE)?;
+    stage.call_fails(&attack(json!([route])), &Expected::denied("link", &["up0"])).map(drop)
 }

@@ -125,6 +125,14 @@ fn growing() -> anyhow::Result<()> {
     let memory =
         Raw { add: "(loop $again (drop (memory.grow (i32.const 16))) (br $again))", ..Raw::default() };
     memory.fails(LONG, &Expected::failure(103, &["plugin raw needs more than 33554432 bytes of memory"]))?;
+    let both = Raw {
+        parts: "(memory $other 1)",
+        add: "(loop $again
+            (drop (memory.grow (i32.const 2))) (drop (memory.grow $other (i32.const 2)))
+            (br_if $again (i32.lt_u (memory.size $other) (i32.const 260))))",
+        ..Raw::default()
+    };
+    both.fails(LONG, &Expected::failure(103, &["plugin raw needs more than 33554432 bytes of memory"]))?;
     let table = Raw {
         parts: "(table $t 1 funcref)",
         add: "(loop $again (drop (table.grow $t (ref.null func) (i32.const 1000))) (br $again))",

@@ -39,6 +39,7 @@ pub(super) fn tests() -> Vec<Test> {
         Test::new("confinement: GC is confined while its component runs", gc),
         Test::new("confinement: leases that belong to another user keep what they need", foreign),
         Test::new("confinement: a call that may execute a native plugin gives up capabilities alone", native),
+        Test::new("confinement: nobody gets out of it by naming a native plugin that may not run", no_native),
         Test::new("confinement: what a native plugin needs it has", native_capabilities),
         Test::new("confinement: a journal that names a native plugin leaves it executable", journaled_native),
         Test::new("confinement: the first call of a node makes its directories", first),
@@ -179,6 +180,22 @@ fn native() -> anyhow::Result<()> {
     scene.del(0)?;
     let log = fs::read_to_string(scene.lab.path("audit.jsonl"))?;
     ensure!(log.contains("native plugin scripted may have to be executed"), "the audit log is {log}");
+    Ok(())
+}
+
+fn no_native() -> anyhow::Result<()> {
+    let (mut scene, script) = scene_with(&RICH, "scripted", "exit 0")?;
+    let policy = scene.lab.path("policy");
+    fs::create_dir(&policy)?;
+    fs::write(policy.join("policy.toml"), "[[deny]]\ndelegates = [\"scripted\"]\n")?;
+    for kind in ["scripted", "nobody"] {
+        scene.config["ipam"]["type"] = kind.into();
+        let call = scene.call("ADD", 0).variable("WEIR_POLICY_DIR", &policy);
+        scene.lab.run(&call)?.failure().context(kind)?;
+        let log = fs::read_to_string(scene.lab.path("audit.jsonl")).unwrap_or_default();
+        ensure!(!log.contains("may have to be executed"), "{kind}: the audit log is {log}");
+    }
+    ensure!(script.calls().is_empty(), "it was called with {:?}", script.calls());
     Ok(())
 }
 

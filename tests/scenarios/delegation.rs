@@ -1,6 +1,8 @@
 //! Native IPAM plugins that weir's bridge asks: the contract of delegation
 //! (specification, section "Plugin Delegation").
 
+use std::io::Write;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -36,6 +38,7 @@ pub(super) fn tests() -> Vec<Test> {
             "delegation: an IPAM plugin that is killed at the deadline gets a DEL",
             hanging_with_a_lease,
         ),
+        Test::new("delegation: an IPAM plugin ends with the call that is killed", killed),
         Test::new("delegation: an IPAM plugin that prints garbage is named", garbage),
         Test::new("delegation: an IPAM plugin that prints nothing is named", nothing),
         Test::new("delegation: an IPAM plugin that dies without a word is named", dying),
@@ -205,6 +208,31 @@ fn hanging_with_a_lease() -> anyhow::Result<()> {
     overdue(&scene)?;
     ensure!(script.calls().contains(&"DEL".to_owned()), "it was called with {:?}", script.calls());
     ensure!(!script.has("lease"), "its lease is left");
+    Ok(())
+}
+
+fn killed() -> anyhow::Result<()> {
+    let body = r#"case "$CNI_COMMAND" in
+        ADD) touch "$log/begun"; sleep 1; touch "$log/lease";;
+        DEL) rm -f "$log/lease";;
+        esac"#;
+    let (scene, script) = scene_with(&BRIDGE, "scripted", body)?;
+    let call = scene.call("ADD", 0);
+    let mut child = scene.lab.node.enter(|| call.program().start())?;
+    if let Some(mut input) = child.stdin.take() {
+        input.write_all(call.program().input_bytes())?;
+    }
+    let started = Instant::now();
+    while !script.has("begun") {
+        ensure!(started.elapsed() < SLACK, "the IPAM plugin was not called");
+        thread::sleep(Duration::from_millis(2));
+    }
+    child.kill()?;
+    child.wait()?;
+    scene.del(0)?;
+    thread::sleep(Duration::from_millis(1_500));
+    ensure!(!script.has("lease"), "it went on, and its lease is left");
+    ensure!(script.calls() == ["ADD", "DEL"], "it was called with {:?}", script.calls());
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! What a call tells the journal, and asks it.
 
 use super::{Call, Served, Stop};
+use crate::delegate::Process;
 use crate::failure::Failure;
 use crate::journal::{Inverse, Journal};
 use crate::request::Command;
@@ -12,6 +13,11 @@ impl Call {
             (Some(inverse), Some(journal)) => Ok(Some(journal.record(inverse).map_err(Stop)?)),
             _ => Ok(None),
         }
+    }
+
+    /// Writes down the program that ADD waits for.
+    pub(crate) fn record_process(&self, process: Process) -> Result<(), Failure> {
+        self.journal.borrow_mut().as_mut().map_or(Ok(()), |journal| journal.record_process(process))
     }
 
     /// Picks out of the attachment's journal what earlier calls and this one

@@ -9,6 +9,7 @@ use crate::audit::{Outcome, Record};
 use crate::guest::Guest;
 use crate::journal::{self, Journal, Undone};
 use crate::node::Node;
+use crate::printable::printable;
 use crate::trace::Operation;
 
 impl Call {
@@ -87,13 +88,13 @@ impl Call {
         let Some(trace) = &self.request.environment.trace else { return };
         let (refusal, is_denied) = match record.outcome {
             Outcome::Done => (None, false),
-            Outcome::Failed(reason) => (Some(reason.to_owned()), false),
-            Outcome::Denied(reason) => (Some(reason.to_owned()), true),
+            Outcome::Failed(reason) => (Some(printable(reason).into_owned()), false),
+            Outcome::Denied(reason) => (Some(printable(reason).into_owned()), true),
         };
         trace.add(Operation {
             plugin: record.plugin.to_owned(),
             operation: record.operation.to_owned(),
-            object: record.object.to_owned(),
+            object: printable(record.object).into_owned(),
             refusal,
             is_denied,
             rules: rules(),

@@ -109,6 +109,7 @@ impl Session {
             call.permit_change(&self.guest, "delegate", &object, fate)?;
         }
         let request = &call.request;
+        let note = |process| call.record_process(process);
         let delegate = Delegate {
             plugin: kind,
             path: &request.environment.path,
@@ -116,6 +117,7 @@ impl Session {
             version: request.config.version,
             variables: Vec::new(),
             deadline: Instant::now() + call.remaining(),
+            started: (command == Command::Add).then_some(&note),
         };
         let is_of_kind =
             |inverse: &Inverse| matches!(inverse, Inverse::DelegateDel { plugin, .. } if plugin == kind);

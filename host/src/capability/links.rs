@@ -170,8 +170,13 @@ impl links::HostLink for Session {
     }
 
     fn set_promiscuous(&mut self, link: Resource<LinkHandle>, on: bool) -> Served<Result<(), NetError>> {
-        let denied = self.own_or_shared(&link, "set-promiscuous")?;
-        if let Err(denied) = denied {
+        // Others may need it on.
+        let permitted = if on {
+            self.own_or_shared(&link, "set-promiscuous")?
+        } else {
+            self.own_only(&link, "set-promiscuous")?
+        };
+        if let Err(denied) = permitted {
             return Ok(Err(denied));
         }
         if let Err(denied) = self.spare_parent(&link, "set-promiscuous", PROMISCUOUS)? {
@@ -218,8 +223,13 @@ impl links::HostLink for Session {
     }
 
     fn set_vlan_filtering(&mut self, link: Resource<LinkHandle>, on: bool) -> Served<Result<(), NetError>> {
-        let denied = self.own_or_shared(&link, "set-vlan-filtering")?;
-        if let Err(denied) = denied {
+        // Without it, ports are in the VLANs of all others.
+        let permitted = if on {
+            self.own_or_shared(&link, "set-vlan-filtering")?
+        } else {
+            self.own_only(&link, "set-vlan-filtering")?
+        };
+        if let Err(denied) = permitted {
             return Ok(Err(denied));
         }
         self.change_own(&link, "set-vlan-filtering", "", |netns, index| netns.set_vlan_filtering(index, on))

@@ -11,6 +11,9 @@ use crate::session::Session;
 use crate::wit::weir::net::sysctls;
 use crate::wit::{IpFamily, NetError};
 
+/// The kernel has no setting of a link that needs more bytes.
+const VALUE_LIMIT: usize = 256;
+
 /// The setting's path below `/proc/sys/net/ipv4` or `ipv6`, by the name that
 /// the link has at this moment.
 fn path(link: &LinkHandle, key: &str) -> Result<String, NetError> {
@@ -51,6 +54,11 @@ impl sysctls::Host for Session {
             Ok(path) => path,
             Err(error) => return Ok(Err(error)),
         };
+        if value.len() > VALUE_LIMIT {
+            let message =
+                format!("{path}: its value cannot have {} bytes, at most {VALUE_LIMIT}", value.len());
+            return Ok(Err(NetError::Invalid(message)));
+        }
         let ipv4 = family == IpFamily::Ipv4;
         let object = format!("{path} to {value}");
         if let Err(denied) = self.permit_use(link, "set-sysctl", &object)? {

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use crate::call::Call;
 use crate::catalog::Plugin;
+use crate::delegate;
 use crate::guest::Guest;
 use crate::journal::Inverse;
+use crate::policy::Operation;
 use crate::request::Command;
 
 /// What is needed of a path.
@@ -68,13 +70,14 @@ impl Needs {
         let is_granted = |prefix: &str| plugins.into_iter().flatten().any(|plugin| plugin.imports(prefix));
         let lessees: Vec<&Plugin> =
             plugins.into_iter().flatten().filter(|plugin| plugin.imports("weir:store/leases")).collect();
-        let is_program = matches!(found, Ok(None));
         let mut needs = Self {
             network: is_granted("weir:net/") || is_granted("weir:firewall/"),
             // Whose ports are published has to have their addresses.
             container: is_granted("weir:net/") || is_granted("weir:firewall/publish"),
             leases: !lessees.is_empty(),
-            program: ipam.filter(|_| is_program).map(str::to_owned),
+            program: ipam
+                .filter(|kind| matches!(found, Ok(None)) && may_execute(call, plugin, kind))
+                .map(str::to_owned),
             places: Vec::new(),
         };
         needs.add_state(call);
@@ -160,6 +163,15 @@ impl Needs {
             }
         }
     }
+}
+
+/// Whether the plugin could have the program of an IPAM type executed: nobody
+/// is to be less confined by naming one.
+fn may_execute(call: &Call, plugin: &Plugin, kind: &str) -> bool {
+    let guest = Guest::new(plugin, &call.policy, &call.key.network, call.tenant());
+    plugin.imports("weir:plugin/ipam")
+        && guest.check(&Operation::Delegate(kind)).is_ok()
+        && delegate::find(kind, &call.request.environment.path).is_ok()
 }
 
 /// Where a directory that the configuration names really is, if a plugin may

@@ -70,7 +70,7 @@ fn leases_in<'a>(lines: impl Iterator<Item = &'a [u8]>) -> u32 {
                     *change = false;
                 }
             }
-            Ok(Line::Added { .. }) | Err(_) => {}
+            Ok(Line::Added { .. } | Line::Waiting(_)) | Err(_) => {}
         }
     }
     u32::try_from(changes.into_iter().filter(|is_lease| *is_lease).count()).unwrap_or(u32::MAX)

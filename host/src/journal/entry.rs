@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::buckets::Value;
+use crate::delegate::Process;
 use crate::firewall::{self, Publication};
 use crate::netlink::{Forwarding, Neighbor};
 use crate::printable::printable;
@@ -287,6 +288,8 @@ pub(super) enum Line {
     Cancelled { cancel: usize },
     /// ADD succeeded with these addresses.
     Added { added: Vec<String> },
+    /// ADD waits for a program.
+    Waiting(Process),
     /// A change is about to be made.
     Change(Inverse),
 }

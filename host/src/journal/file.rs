@@ -11,8 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::{Inverse, Line};
 use crate::boot;
+use crate::delegate::Process;
 use crate::failure::{Failure, code};
 use crate::lock;
+
+/// So many characters of a name that is too long are kept.
+const START: usize = 50;
 
 /// What a journal is about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,8 +44,14 @@ impl Key {
         }
         let mut hasher = DefaultHasher::new();
         name.hash(&mut hasher);
-        let start: String = name.chars().take(LIMIT / 4).collect();
+        let start: String = name.chars().take(START).collect();
         format!("{start}:{:016x}", hasher.finish())
+    }
+
+    /// Whether a journal of that name may be of the network; its header tells
+    /// for sure. Names of other networks may begin alike, and long ones are cut.
+    pub(crate) fn may_be_of(name: &str, network: &str) -> bool {
+        network.chars().zip(name.chars()).take(START).all(|(one, other)| one == other)
     }
 
     /// Reads a name; none if it was too long to say everything.
@@ -101,6 +111,8 @@ pub(crate) struct Journal {
     changes: Vec<Option<Inverse>>,
     /// Addresses of a successful ADD.
     pub(crate) added: Option<Vec<String>>,
+    /// A program that an ADD waited for.
+    waits_for: Option<Process>,
     /// Length of the file and of `changes` when it was opened.
     before: (u64, usize),
     /// Length of the file.
@@ -154,6 +166,7 @@ impl Journal {
             path,
             changes: Vec::new(),
             added: None,
+            waits_for: None,
             before: (0, 0),
             length,
             written,
@@ -176,6 +189,7 @@ impl Journal {
                         *change = None;
                     }
                 }
+                Ok(Line::Waiting(process)) => journal.waits_for = Some(process),
                 Ok(Line::Added { added }) => {
                     journal.added = Some(added);
                     journal.settle(Inverse::is_until_added);
@@ -216,6 +230,20 @@ impl Journal {
         Ok(self.changes.len() - 1)
     }
 
+    /// Writes down a program before ADD waits for it.
+    pub(crate) fn record_process(&mut self, process: Process) -> Result<(), Failure> {
+        let line = json(&Line::Waiting(process))?;
+        self.append(&(line + "\n"))
+    }
+
+    /// Ends a program that was left running: nobody waits for it, since the
+    /// journal is not held by its call any more.
+    pub(crate) fn end_process(&self) {
+        if let Some(process) = self.waits_for {
+            process.end();
+        }
+    }
+
     /// Notes that a change was not made after all.
     pub(crate) fn cancel(&mut self, number: usize) -> Result<(), Failure> {
         self.changes[number] = None;
@@ -226,8 +254,8 @@ impl Journal {
     /// Notes that changes are undone already.
     pub(crate) fn cancel_all(&mut self, is_undone: impl Fn(&Inverse) -> bool) -> Result<(), Failure> {
         let pending = self.pending(false).into_iter();
-        let undone = pending.filter(|(_, inverse)| is_undone(inverse));
-        undone.map(|(number, _)| self.cancel(number)).collect()
+        let mut undone = pending.filter(|(_, inverse)| is_undone(inverse));
+        undone.try_for_each(|(number, _)| self.cancel(number))
     }
 
     /// Notes that ADD succeeded. An attachment without changes that DEL has to

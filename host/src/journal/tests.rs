@@ -193,3 +193,17 @@ fn a_header_that_was_cut_off_is_as_good_as_none() {
     drop(journal);
     assert_eq!(scene.begin().pending(false), [(0, other())]);
 }
+
+#[test]
+fn journals_of_a_network_are_known_by_their_names() {
+    let key = |network: &str| Key {
+        network: network.to_owned(),
+        container_id: "c".repeat(60),
+        ifname: "eth0".to_owned(),
+        plugin: "bridge".to_owned(),
+    };
+    for network in ["n".to_owned(), "n".repeat(45), "n".repeat(151), "ö".repeat(120)] {
+        assert!(Key::may_be_of(&key(&network).name(), &network), "{network}");
+        assert!(!Key::may_be_of(&key("other").name(), &network), "{network}");
+    }
+}

@@ -18,6 +18,10 @@ use crate::lock;
 /// listed instead: beyond this, a listing is cheaper.
 const PROBES: u32 = 64;
 
+/// Range sets are numbered up to this: the last address of each is in a file of
+/// its own, which stays.
+const LAST_SET: u32 = 255;
+
 /// Takes note of a lease before it is made, for whoever has to undo it.
 pub(crate) type Before<'a> = dyn FnMut(IpAddr) -> Result<(), LeaseError> + 'a;
 
@@ -134,6 +138,7 @@ impl Pool {
         before: &mut Before<'_>,
     ) -> Result<(), LeaseError> {
         owner.check()?;
+        check_set(set)?;
         let address = address.to_canonical();
         self.look_at_index()?;
         if let Some(record) = self.lease(address)? {
@@ -168,6 +173,7 @@ impl Pool {
         before: &mut Before<'_>,
     ) -> Result<Option<IpAddr>, LeaseError> {
         owner.check()?;
+        check_set(set)?;
         let skip: HashSet<IpAddr> = skip.iter().map(IpAddr::to_canonical).collect();
         let order = range::walk(ranges, after)?.filter(|address| !skip.contains(address));
         self.look_at_index()?;
@@ -367,4 +373,11 @@ impl Pool {
             }
         }
     }
+}
+
+fn check_set(set: u32) -> Result<(), LeaseError> {
+    if set > LAST_SET {
+        return Err(LeaseError::Invalid(format!("range set number {set}: they end at {LAST_SET}")));
+    }
+    Ok(())
 }

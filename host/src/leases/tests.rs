@@ -352,3 +352,17 @@ fn what_does_not_exist_is_not_made() {
     let mut pool = Pool::open_existing(&node.location, WAIT).unwrap().unwrap();
     assert_eq!(pool.release(&owner("a")).unwrap(), [ip("10.0.0.2")]);
 }
+
+#[test]
+fn range_sets_end_somewhere() {
+    let node = Node::new();
+    let mut pool = node.open();
+    let address: IpAddr = "10.1.0.2".parse().unwrap();
+    let ranges = [AddressRange { first: address, last: address }];
+    let one = pool.reserve(&owner("a"), address, 256, &mut |_| Ok(()));
+    let next = pool.reserve_next(&owner("a"), &ranges, None, &[], 256, &mut |_| Ok(()));
+    assert!(matches!(one, Err(LeaseError::Invalid(_))), "{one:?}");
+    assert!(matches!(next, Err(LeaseError::Invalid(_))), "{next:?}");
+    assert!(!node.file("last_reserved_ip.256").exists());
+    pool.reserve(&owner("a"), address, 255, &mut |_| Ok(())).unwrap();
+}

@@ -44,9 +44,15 @@ impl Budget {
 pub(super) enum Interruption {
     /// The time is up.
     TimedOut,
+    /// There are more answers than a call has room for.
+    TooMany,
     /// The socket failed.
     Socket(String),
 }
+
+/// Answers to one request that are kept: anybody in a container can give its
+/// links any number of neighbors, addresses and routes.
+pub(super) const ANSWER_LIMIT: usize = 1 << 18;
 
 /// An open routing socket.
 pub(super) struct Connection {
@@ -92,11 +98,18 @@ impl Connection {
                     None => return Ok(answers),
                 }
             }
+            if answers.len() > ANSWER_LIMIT {
+                return Err(Interruption::TooMany);
+            }
             if inner.should_shut_down() {
                 return Err(broken(&"the socket is closed"));
             }
+            let time = budget.remaining();
+            if time.is_zero() {
+                return Err(Interruption::TimedOut);
+            }
             if inner.socket_mut().reads.get() == Reads::Empty {
-                wait(&inner.socket_mut().socket, budget.remaining())?;
+                wait(&inner.socket_mut().socket, time)?;
             }
         }
     }
@@ -104,9 +117,6 @@ impl Connection {
 
 /// Waits until there is something to read.
 fn wait(socket: &Socket, time: Duration) -> Result<(), Interruption> {
-    if time.is_zero() {
-        return Err(Interruption::TimedOut);
-    }
     let milliseconds = u16::try_from(time.as_millis()).unwrap_or(u16::MAX).saturating_add(1);
     let mut waiting = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
     match poll(&mut waiting, PollTimeout::from(milliseconds)) {

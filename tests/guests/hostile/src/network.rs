@@ -31,7 +31,7 @@ impl Raid<'_> {
             "set-down" => self.with(step, |link| link.set_up(false)),
             "set-mtu" => self.with(step, |link| link.set_mtu(step.count("mtu"))),
             "set-mac" => self.with(step, |link| link.set_mac(mac_address(step))),
-            "set-promiscuous" => self.with(step, |link| link.set_promiscuous(true)),
+            "set-promiscuous" => self.with(step, |link| link.set_promiscuous(!step.is("off"))),
             "set-port" => {
                 self.with(step, |link| link.set_port(PortOptions { hairpin: true, isolated: false }))
             }
