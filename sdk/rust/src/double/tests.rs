@@ -262,6 +262,16 @@ fn addresses_are_announced_as_the_settings_say() {
 }
 
 #[test]
+fn what_others_need_of_a_bridge_is_not_switched_off() {
+    let _node = Node::new().with_link(Side::Host, "br0", "bridge");
+    let bridge = links::host().unwrap().link("br0").unwrap();
+    bridge.set_promiscuous(true).unwrap();
+    bridge.set_vlan_filtering(true).unwrap();
+    assert!(matches!(bridge.set_promiscuous(false), Err(NetError::Denied(_))));
+    assert!(matches!(bridge.set_vlan_filtering(false), Err(NetError::Denied(_))));
+}
+
+#[test]
 fn ipv6_may_be_missing_or_turned_off() {
     let node = Node::new();
     let (_near, far) = pair();

@@ -136,6 +136,9 @@ impl Link {
     pub fn set_promiscuous(&self, on: bool) -> Result<(), NetError> {
         self.work("link.set-promiscuous", |state| {
             self.spare_parent(state, "turn on promiscuous mode of")?;
+            if !on {
+                self.own_only(state, "turn off promiscuous mode of")?;
+            }
             state.device_mut(self.side, self.index)?.promiscuous = on;
             Ok(())
         })
@@ -162,12 +165,14 @@ impl Link {
     /// Turns VLAN filtering of this bridge on or off.
     pub fn set_vlan_filtering(&self, on: bool) -> Result<(), NetError> {
         self.work("link.set-vlan-filtering", |state| {
-            let device = state.device_mut(self.side, self.index)?;
-            if !device.is_bridge() {
+            if !state.device(self.side, self.index)?.is_bridge() {
                 let message = format!("set VLAN filtering of link {}: Operation not supported", self.name);
                 return Err(NetError::Unsupported(message));
             }
-            device.vlan_filtering = on;
+            if !on {
+                self.own_only(state, "turn off VLAN filtering of")?;
+            }
+            state.device_mut(self.side, self.index)?.vlan_filtering = on;
             Ok(())
         })
     }

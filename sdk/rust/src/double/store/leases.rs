@@ -10,6 +10,9 @@ use crate::double::net::parsed_address;
 use crate::double::request::{AttachmentId, DEFAULT_NETWORK, Owner};
 use crate::double::state::{self, Shared, State};
 
+/// Range sets are numbered up to this.
+const LAST_SET: u32 = 255;
+
 /// Where leases are: the directory, if not the node's default, and the
 /// network.
 type Place = (Option<String>, String);
@@ -140,6 +143,7 @@ impl Pool {
     /// Reserves one particular address for this attachment.
     pub fn reserve(&self, address: IpAddress, set: u32) -> Result<(), StoreError> {
         self.work("pool.reserve", |directory, owner, _| {
+            check_set(set)?;
             let address = IpAddr::from(address);
             match directory.leases.get(&address) {
                 Some(id) if *id == owner.id => Ok(()),
@@ -164,6 +168,7 @@ impl Pool {
         set: u32,
     ) -> Result<Option<IpAddress>, StoreError> {
         self.work("pool.reserve-next", |directory, owner, _| {
+            check_set(set)?;
             let order = walk(ranges, after.map(IpAddr::from))?;
             let free = order.into_iter().flat_map(Stretch::addresses).find(|address| {
                 !skip.contains(&(*address).into()) && !directory.leases.contains_key(address)
@@ -216,6 +221,13 @@ impl Directory {
     fn release(&mut self, is_released: impl Fn(&AttachmentId) -> bool) -> Vec<IpAddr> {
         self.leases.extract_if(.., |_, id| is_released(id)).map(|(address, _)| address).collect()
     }
+}
+
+fn check_set(set: u32) -> Result<(), StoreError> {
+    if set > LAST_SET {
+        return Err(StoreError::Invalid(format!("range set number {set}: they end at {LAST_SET}")));
+    }
+    Ok(())
 }
 
 /// Addresses of one family in a row, as numbers.
