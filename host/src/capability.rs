@@ -11,6 +11,7 @@ mod forwarding;
 mod guards;
 mod ipam;
 pub(crate) mod leases;
+mod link_info;
 pub(crate) mod links;
 mod macvlan;
 mod masquerade;

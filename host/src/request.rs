@@ -40,6 +40,9 @@ impl Request {
         if config.version < minimum {
             return Err(Failure::version_too_old(environment.command.as_str(), config.version, minimum));
         }
+        if environment.command != Command::Del {
+            config.check_prev_result()?;
+        }
         if environment.command == Command::Check && config.prev_result.is_none() {
             return Err(Failure::config(
                 "CHECK needs \"prevResult\" in the network configuration: it is missing",

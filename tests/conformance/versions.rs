@@ -37,6 +37,23 @@ pub(super) fn tests() -> Vec<Test> {
             ensure!(error.text.contains("10.1.0.1-10.1.0.2"), "{}", error.text);
             Ok(())
         }),
+        test("DEL does without a prevResult and arguments that nobody can read", |lab| {
+            let before = left(lab)?;
+            for result in [
+                json!({"ips":[{"address":"10.1.0.2"}]}),
+                json!({"dns":{"nameservers":[null]}}),
+                json!({"cniVersion":"9.9.9"}),
+                json!({"interfaces":[{"mac":5}]}),
+            ] {
+                lab.run(&about("ADD", lab).config(&config("1.0.0")))?.success()?;
+                let mut config = config("1.0.0");
+                config["prevResult"] = result;
+                lab.run(&about("ADD", lab).config(&config))?.failure()?;
+                lab.run(&about("DEL", lab).config(&config).variable("CNI_ARGS", "COLOR"))?.silence()?;
+                unchanged(&before, &left(lab)?)?;
+            }
+            Ok(())
+        }),
         test("GC with null lists removes what is left of everything", |lab| {
             let before = left(lab)?;
             lab.run(&about("ADD", lab).config(&config("1.1.0")))?.success()?;

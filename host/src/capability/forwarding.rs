@@ -3,7 +3,8 @@
 use wasmtime::component::Resource;
 
 use super::error::{failure_to_net_error, net_error};
-use super::links::{LinkHandle, mac_address, mac_bytes};
+use super::link_info::{mac_address, mac_bytes};
+use super::links::LinkHandle;
 use super::neighbors::{check_length, station_address, station_mac};
 use crate::call::Served;
 use crate::journal::{Inverse, Side, some_of};

@@ -3,7 +3,8 @@
 use wasmtime::component::Resource;
 
 use super::error::{failure_to_net_error, net_error};
-use super::links::{LinkHandle, mac_bytes};
+use super::link_info::mac_bytes;
+use super::links::LinkHandle;
 use crate::call::Served;
 use crate::failure::Failure;
 use crate::journal::{Inverse, Side};

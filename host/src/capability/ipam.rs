@@ -18,8 +18,10 @@ use crate::policy::Operation;
 use crate::request::Command;
 use crate::role::{IpamPlugin, Role};
 use crate::session::Session;
+use crate::version::Version;
 use crate::wit::weir::plugin::ipam;
 use crate::wit::weir::plugin::types::{CniError, IpamResult};
+use crate::wit::{IpAddress, IpPrefix};
 
 /// How often an interface plugin may ask in one call.
 const ASK_LIMIT: u32 = 64;
@@ -85,7 +87,7 @@ impl Session {
             plugin.run(command)
         });
         match answer {
-            Ok(result) => Ok(Ok(result)),
+            Ok(result) => Ok(Ok(result.map(|result| as_answered(result, call.request.config.version)))),
             // What ends the whole call ends the asking plugin too.
             Err(failure) if matches!(failure.code, code::DEADLINE | code::LIMIT) => Err(Stop(failure).into()),
             Err(failure) => Ok(Err(values::cni_error(failure))),
@@ -170,6 +172,17 @@ impl Session {
             Err(DelegateFailure { failure, .. }) => Ok(Err(values::cni_error(failure))),
         }
     }
+}
+
+/// What of a result a program could have answered: before version 0.3.0, routes
+/// are part of the address of their family.
+fn as_answered(mut result: IpamResult, version: Version) -> IpamResult {
+    if version < Version::V0_3_0 {
+        let is_ipv4 = |prefix: &IpPrefix| matches!(prefix.address, IpAddress::Ipv4(_));
+        let ips: Vec<bool> = result.ips.iter().map(|ip| is_ipv4(&ip.address)).collect();
+        result.routes.retain(|route| ips.contains(&is_ipv4(&route.destination)));
+    }
+    result
 }
 
 /// A program that failed.

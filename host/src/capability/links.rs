@@ -6,9 +6,11 @@ use std::time::Duration;
 use wasmtime::component::Resource;
 
 use super::error::net_error;
+use super::link_info::{link_info, mac_bytes};
 use crate::call::Served;
 use crate::journal::{Inverse, LinkId, Side};
-use crate::netlink::{LinkState, NetlinkError, Netns, OperState, PortFlags};
+use crate::netlink::{LinkState, NetlinkError, Netns, PortFlags};
+use crate::request::Command;
 use crate::session::Session;
 use crate::wit::weir::net::links::{self, LinkInfo, PortOptions, VlanRange};
 use crate::wit::weir::net::types::{self, MacAddress, NetError};
@@ -121,13 +123,19 @@ impl links::HostLink for Session {
         if let Err(denied) = permitted {
             return Ok(Err(denied));
         }
-        self.change_link(
+        let done = self.change_link(
             &link,
             "set-up",
             if up { " up" } else { " down" },
             |link, found| Inverse::SetUp { link, up: found.up },
             |netns, index| netns.set_up(index, up),
-        )
+        )?;
+        if done.is_ok() && self.call.request.environment.command == Command::Del {
+            // The plugin knows better than what was found at ADD.
+            let id = self.link_of(&link)?.id();
+            self.call.settle(|inverse| matches!(inverse, Inverse::SetUp { link, .. } if link.is(&id)))?;
+        }
+        Ok(done)
     }
 
     fn set_mtu(&mut self, link: Resource<LinkHandle>, mtu: u32) -> Served<Result<(), NetError>> {
@@ -371,35 +379,4 @@ fn vlan_ranges(vlans: Vec<VlanRange>) -> Result<Vec<crate::netlink::VlanRange>, 
         untagged: vlan.untagged,
     };
     Ok(vlans.into_iter().map(range).collect())
-}
-
-pub(super) fn mac_bytes((a, b, c, d, e, f): MacAddress) -> [u8; 6] {
-    [a, b, c, d, e, f]
-}
-
-pub(super) fn mac_address([a, b, c, d, e, f]: [u8; 6]) -> MacAddress {
-    (a, b, c, d, e, f)
-}
-
-fn link_info(link: LinkState) -> LinkInfo {
-    LinkInfo {
-        name: link.name,
-        index: link.index,
-        mac: link.mac.map(mac_address),
-        mtu: link.mtu,
-        up: link.up,
-        promiscuous: link.promiscuous,
-        state: match link.state {
-            OperState::Unknown => links::OperState::Unknown,
-            OperState::Down => links::OperState::Down,
-            OperState::LowerLayerDown => links::OperState::LowerLayerDown,
-            OperState::Dormant => links::OperState::Dormant,
-            OperState::Up => links::OperState::Up,
-        },
-        kind: link.kind,
-        controller: link.controller,
-        peer: link.peer,
-        port: link.port.map(|port| PortOptions { hairpin: port.hairpin, isolated: port.isolated }),
-        vlan_filtering: link.vlan_filtering,
-    }
 }

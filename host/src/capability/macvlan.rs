@@ -3,7 +3,8 @@
 use wasmtime::component::Resource;
 
 use super::error::net_error;
-use super::links::{LinkHandle, mac_bytes};
+use super::link_info::mac_bytes;
+use super::links::LinkHandle;
 use super::namespaces::{NetnsHandle, check_name, random_mac};
 use crate::call::Served;
 use crate::journal::{Inverse, LinkId, Side};

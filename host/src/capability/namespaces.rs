@@ -6,7 +6,8 @@ use wasmtime::component::Resource;
 
 use super::ambient::random_bytes;
 use super::error::net_error;
-use super::links::{LinkHandle, mac_bytes};
+use super::link_info::mac_bytes;
+use super::links::LinkHandle;
 use crate::call::{Served, Stop};
 use crate::journal::{Inverse, LinkId, Side};
 use crate::netlink::{BridgeSpec, Netns, VethEnd};

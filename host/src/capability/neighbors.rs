@@ -7,7 +7,8 @@ use wasmtime::component::Resource;
 
 use super::addresses::address_family;
 use super::error::net_error;
-use super::links::{LinkHandle, mac_address, mac_bytes};
+use super::link_info::{mac_address, mac_bytes};
+use super::links::LinkHandle;
 use crate::call::Served;
 use crate::journal::{Inverse, Side, some_of};
 use crate::netlink::{self, Mac, NeighborState};

@@ -39,6 +39,8 @@ pub struct Config {
     pub ipam_kind: Option<String>,
     /// `prevResult`.
     pub prev_result: Option<CniResult>,
+    /// Why it could not be read.
+    unreadable: Option<String>,
     /// The attachments in use, if the runtime sent such a list (GC).
     pub valid_attachments: Option<HashSet<AttachmentId>>,
 }
@@ -86,12 +88,12 @@ impl Config {
             }
             None => None,
         };
-        let prev_result = weir_config::get(&value, "prevResult")
-            .map(|result| CniResult::read(result, version))
-            .transpose()
-            .map_err(|reason| {
-                Failure::config(format!("network configuration: key \"prevResult\": {reason}"))
-            })?;
+        let prev_result =
+            weir_config::get(&value, "prevResult").map(|result| CniResult::read(result, version)).transpose();
+        let (prev_result, unreadable) = match prev_result {
+            Ok(prev_result) => (prev_result, None),
+            Err(reason) => (None, Some(reason)),
+        };
         let valid_attachments = valid_attachments(&value)?;
         Ok(Self {
             text: input.to_owned(),
@@ -100,9 +102,22 @@ impl Config {
             kind,
             ipam_kind,
             prev_result,
+            unreadable,
             valid_attachments,
             value,
         })
+    }
+
+    /// Fails if there is a `prevResult` that could not be read. DEL does without
+    /// it: it may be what another plugin of the chain made of it, and the
+    /// container has to go.
+    pub(super) fn check_prev_result(&self) -> Result<(), Failure> {
+        match &self.unreadable {
+            Some(reason) => {
+                Err(Failure::config(format!("network configuration: key \"prevResult\": {reason}")))
+            }
+            None => Ok(()),
+        }
     }
 
     /// The version to answer in, for a configuration that may be broken.

@@ -200,7 +200,7 @@ impl Environment {
             container_id,
             ifname,
             netns: netns.map(PathBuf::from),
-            args: if command.concerns_a_container() { arguments(variables)? } else { Vec::new() },
+            args: if command.concerns_a_container() { arguments(variables, command)? } else { Vec::new() },
             path: variables
                 .text("CNI_PATH")?
                 .map(|path| env::split_paths(&path).collect())
@@ -271,16 +271,18 @@ fn budget(variables: &Variables<'_>) -> Result<Duration, Failure> {
 }
 
 /// Splits `CNI_ARGS`. Keys are checked by those who know them; a pair without
-/// `=` is refused, as the reference library does.
-fn arguments(variables: &Variables<'_>) -> Result<Vec<(String, String)>, Failure> {
+/// `=` is refused, as the reference library does, but at DEL: the container has
+/// to go.
+fn arguments(variables: &Variables<'_>, command: Command) -> Result<Vec<(String, String)>, Failure> {
     let Some(args) = variables.text("CNI_ARGS")? else { return Ok(Vec::new()) };
     args.split(';')
         .filter(|pair| !pair.is_empty())
-        .map(|pair| match pair.split_once('=') {
-            Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-            _ => Err(Failure::environment(format!(
+        .filter_map(|pair| match pair.split_once('=') {
+            Some((key, value)) if !key.is_empty() => Some(Ok((key.to_owned(), value.to_owned()))),
+            _ if command == Command::Del => None,
+            _ => Some(Err(Failure::environment(format!(
                 "CNI_ARGS: invalid pair {pair:?}: expected KEY=VALUE;KEY=VALUE"
-            ))),
+            )))),
         })
         .collect()
 }

@@ -180,7 +180,7 @@ fn write_lists(result: &CniResult, version: Version, out: &mut Map<String, Value
         out.insert("ips".into(), list.collect());
     }
     if !result.routes.is_empty() {
-        out.insert("routes".into(), result.routes.iter().map(|route| write_route(route, version)).collect());
+        out.insert("routes".into(), result.routes.iter().map(|route| write_route(route)).collect());
     }
 }
 
@@ -204,24 +204,24 @@ fn write_interface(interface: &Interface, version: Version) -> Value {
     Value::Object(item)
 }
 
-fn write_route(route: &Route, version: Version) -> Value {
+/// With all that a route has, also in versions that do not know it: CHECK
+/// compares it, and native plugins ask weir's for routes in them.
+fn write_route(route: &Route) -> Value {
     let mut item = Map::new();
     item.insert("dst".into(), route.destination.to_string().into());
     if let Some(gateway) = route.gateway {
         item.insert("gw".into(), gateway.to_string().into());
     }
-    if version >= Version::V1_1_0 {
-        let numbers = [
-            ("mtu", route.mtu),
-            ("advmss", route.advmss),
-            ("priority", route.priority),
-            ("table", route.table),
-            ("scope", route.scope),
-        ];
-        for (key, value) in numbers {
-            if let Some(value) = value {
-                item.insert(key.into(), value.into());
-            }
+    let numbers = [
+        ("mtu", route.mtu),
+        ("advmss", route.advmss),
+        ("priority", route.priority),
+        ("table", route.table),
+        ("scope", route.scope),
+    ];
+    for (key, value) in numbers {
+        if let Some(value) = value {
+            item.insert(key.into(), value.into());
         }
     }
     Value::Object(item)
@@ -241,7 +241,7 @@ fn write_families(result: &CniResult, out: &mut Map<String, Value>) -> Result<()
             .routes
             .iter()
             .filter(|route| route.destination.address.is_ipv4() == is_ipv4)
-            .map(|route| write_route(route, Version::V0_2_0))
+            .map(write_route)
             .collect();
         if !routes.is_empty() {
             item.insert("routes".into(), routes.into());
@@ -302,7 +302,7 @@ mod tests {
         assert_eq!(old["ips"][0]["version"], "4");
         assert_eq!(old["ips"][1]["version"], "6");
         assert_eq!(old["interfaces"][1].get("mtu"), None);
-        assert_eq!(old["routes"][1], json!({"dst": "::/0", "gw": "fd00::1"}));
+        assert_eq!(old["routes"][1], json!({"dst": "::/0", "gw": "fd00::1", "mtu": 1300}));
         assert_eq!(write(&sample(), Version::V1_0_0).unwrap()["ips"][0].get("version"), None);
     }
 

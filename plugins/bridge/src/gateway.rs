@@ -51,7 +51,12 @@ impl Gateways {
         }
         let present: Vec<IpNet> =
             addresses::list(bridge, None)?.into_iter().map(|address| address.prefix.into()).collect();
-        gateways.missing.retain(|gateway| !present.contains(gateway));
+        // Where addresses are forced, the bridge has one of IPv4: the last.
+        let last = gateways.all.iter().rfind(|gateway| gateway.addr().is_ipv4());
+        let is_replaced = |gateway: &IpNet| {
+            config.forces_address && gateway.addr().is_ipv4() && last.is_some_and(|last| last != gateway)
+        };
+        gateways.missing.retain(|gateway| !present.contains(gateway) && !is_replaced(gateway));
         if !gateways.missing.is_empty() {
             // Before the container joined it.
             gateways.mac = bridge.as_found().mac;

@@ -9,17 +9,17 @@ use crate::types::Dns;
 #[serde(default)]
 pub struct DnsConfig {
     /// Addresses of name servers.
-    pub nameservers: Vec<String>,
+    pub nameservers: Option<Vec<String>>,
     /// The local domain.
     pub domain: String,
     /// Domains to search.
-    pub search: Vec<String>,
+    pub search: Option<Vec<String>>,
     /// Resolver options.
-    pub options: Vec<String>,
+    pub options: Option<Vec<String>>,
 }
 
 impl DnsConfig {
-    /// Whether it says anything.
+    /// Whether it says anything; an empty list does.
     pub fn is_set(&self) -> bool {
         *self != Self::default()
     }
@@ -28,7 +28,12 @@ impl DnsConfig {
 impl From<DnsConfig> for Dns {
     fn from(dns: DnsConfig) -> Self {
         let DnsConfig { nameservers, domain, search, options } = dns;
-        Self { nameservers, domain: Some(domain).filter(|domain| !domain.is_empty()), search, options }
+        Self {
+            nameservers: nameservers.unwrap_or_default(),
+            domain: Some(domain).filter(|domain| !domain.is_empty()),
+            search: search.unwrap_or_default(),
+            options: options.unwrap_or_default(),
+        }
     }
 }
 

@@ -119,8 +119,8 @@ fn kernel_route(route: &Route, ips: &[IpConfig]) -> KernelRoute {
     let of_family = |ip: &&IpConfig| is_ipv6(ip) != is_ipv4;
     let gateway = match (route.gateway, scope) {
         (Some(gateway), _) => Some(gateway),
-        // What is on the link has no gateway.
-        (None, Some(scope)) if scope >= SCOPE_LINK => None,
+        // What is on the link has no gateway. IPv6 knows no scopes.
+        (None, Some(scope)) if is_ipv4 && scope >= SCOPE_LINK => None,
         (None, _) => ips.iter().filter(of_family).find_map(|ip| ip.gateway),
     };
     KernelRoute {
@@ -203,7 +203,8 @@ pub fn check_up(info: &LinkInfo) -> Result<(), CniError> {
     if info.up { Ok(()) } else { Err(CniError::changed(format!("check {}: it is down", info.name))) }
 }
 
-/// Fails unless the link has the addresses of the result.
+/// Fails unless the link has the addresses of the result, and reaches their
+/// networks.
 pub fn check_addresses(link: &Link, name: &str, ips: &[IpConfig]) -> Result<(), CniError> {
     let present: Vec<IpNet> =
         addresses::list(link, None)?.into_iter().map(|address| address.prefix.into()).collect();
@@ -211,6 +212,17 @@ pub fn check_addresses(link: &Link, name: &str, ips: &[IpConfig]) -> Result<(), 
         let expected = IpNet::from(ip.address);
         if !present.contains(&expected) {
             return Err(CniError::changed(format!("check addresses of {name}: {expected} is missing")));
+        }
+        // An address alone has no route.
+        if expected.prefix_len() == expected.max_prefix_len() {
+            continue;
+        }
+        let network = expected.trunc().into();
+        if !routes::list(link, expected.addr().into())?.iter().any(|route| route.destination == network) {
+            return Err(CniError::changed(format!(
+                "check addresses of {name}: the route to {} is missing",
+                expected.trunc()
+            )));
         }
     }
     Ok(())
@@ -248,9 +260,14 @@ pub fn check_routes(link: &Link, name: &str, result: &CniResult) -> Result<(), C
 fn key(route: &KernelRoute, family: IpFamily) -> (IpPrefix, u32, u32) {
     let default_metric = if family == IpFamily::Ipv6 { IPV6_METRIC } else { 0 };
     let metric = route.priority.filter(|&metric| metric != 0).unwrap_or(default_metric);
-    (route.destination, route.table.unwrap_or(TABLE_MAIN), metric)
+    // rtnetlink(7): table 0 is none, which means the main one.
+    let table = route.table.filter(|&table| table != 0).unwrap_or(TABLE_MAIN);
+    (route.destination, table, metric)
 }
 
 fn is_same(one: &KernelRoute, other: &KernelRoute, family: IpFamily) -> bool {
-    key(one, family) == key(other, family) && one.gateway == other.gateway
+    // To the kernel, the unspecified address is none.
+    let gateway =
+        |route: &KernelRoute| route.gateway.map(IpAddr::from).filter(|gateway| !gateway.is_unspecified());
+    key(one, family) == key(other, family) && gateway(one) == gateway(other)
 }

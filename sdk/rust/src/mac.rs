@@ -4,10 +4,15 @@ use crate::CniError;
 use crate::bindings::platform::weir::net::types::MacAddress;
 
 /// Reads an interface's address: six bytes in hexadecimal, with `:` or `-`
-/// between them.
+/// between them, or `.` between pairs of them.
 pub fn parse(text: &str) -> Result<MacAddress, CniError> {
     let refuse = || CniError::config(format!("hardware address {text:?}: expected one as 02:00:00:00:00:01"));
-    let parts: Vec<&str> = text.split([':', '-']).collect();
+    let is_in_pairs = text.len() == 14 && text.bytes().skip(4).step_by(5).all(|byte| byte == b'.');
+    let parts: Vec<&str> = if is_in_pairs && text.is_ascii() {
+        text.split('.').flat_map(|pair| [&pair[..pair.len() / 2], &pair[pair.len() / 2..]]).collect()
+    } else {
+        text.split([':', '-']).collect()
+    };
     let bytes: Vec<u8> = parts
         .iter()
         .filter(|part| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_hexdigit()))
@@ -36,6 +41,7 @@ mod tests {
     #[test]
     fn addresses_are_six_bytes() {
         assert_eq!(parse("02:00-0A:ff:00:01").unwrap(), (2, 0, 10, 255, 0, 1));
+        assert_eq!(parse("0200.0Aff.0001").unwrap(), (2, 0, 10, 255, 0, 1));
         assert_eq!(text(Some((2, 0, 10, 255, 0, 1))), "02:00:0a:ff:00:01");
         for bad in [
             "",
@@ -45,6 +51,10 @@ mod tests {
             "02:00:00:00:00:00:01",
             "+2:00:00:00:00:01",
             "01:00:5e:00:00:01",
+            "0200.0aff",
+            "0200.0aff.00:1",
+            "0200.0a.ff0001",
+            "02.00.0a.ff.01",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }

@@ -144,6 +144,11 @@ fn dns() -> Vec<Case> {
             r#"{"dns":{},"ipam":{"type":"host-local","subnet":"10.1.0.0/24","resolvConf":"{dir}resolv.conf"}}"#,
         )
         .file("resolv.conf", "nameserver 192.0.2.53\n"),
+        bridge(
+            "with an empty list in dns",
+            r#"{"dns":{"nameservers":[]},"ipam":{"type":"host-local","subnet":"10.1.0.0/24","resolvConf":"{dir}resolv.conf"}}"#,
+        )
+        .file("resolv.conf", "nameserver 192.0.2.53\n"),
     ]
 }
 

@@ -82,6 +82,46 @@ fn gateways() -> Vec<Case> {
         )
         .version("1.1.0"),
         bridge(
+            "with a route of version 1.1 in an older one",
+            r#"{"isGateway":true,"ipam":{"type":"host-local","subnet":"10.1.0.0/24","routes":[
+                {"dst":"192.168.0.0/16","priority":50}]}}"#,
+        )
+        .needs(Need::RecentReference),
+        bridge(
+            "with routes in table 0 and by the unspecified address",
+            r#"{"isGateway":true,"ipam":{"type":"host-local","subnet":"10.1.0.0/24","routes":[
+                {"dst":"192.168.0.0/16","table":0},{"dst":"172.16.0.0/12","gw":"0.0.0.0"}]}}"#,
+        )
+        .version("1.1.0"),
+        bridge(
+            "with an IPv6 route that has a scope",
+            r#"{"isGateway":true,"ipam":{"type":"host-local","subnet":"fd00:1::/64","routes":[
+                {"dst":"fd00:9::/64","scope":253}]}}"#,
+        )
+        .version("1.1.0"),
+        bridge(
+            "with a route of another family in version 0.2",
+            r#"{"isGateway":true,"ipam":{"type":"host-local","subnet":"10.1.0.0/24","routes":[
+                {"dst":"0.0.0.0/0"},{"dst":"::/0","gw":"2001:db8::2"}]}}"#,
+        )
+        .version("0.2.0"),
+        bridge(
+            "after the container's routes are gone",
+            r#"{"isGateway":true,"ipam":{"type":"host-local","subnet":"10.1.0.0/24"}}"#,
+        )
+        .steps([
+            Step::Add(0),
+            Step::Check(0),
+            Step::InContainer(0, "ip route flush dev eth0"),
+            Step::Changed(0),
+            Step::Del(0),
+        ]),
+        bridge(
+            "with forceAddress and two ranges of IPv4",
+            r#"{"isGateway":true,"forceAddress":true,"ipam":{"type":"host-local",
+                "ranges":[[{"subnet":"10.1.0.0/24"}],[{"subnet":"10.2.0.0/24"}]]}}"#,
+        ),
+        bridge(
             "on a bridge of the operator",
             r#"{"bridge":"br0","isGateway":true,"ipam":{"type":"host-local","subnet":"10.1.0.0/24"}}"#,
         )

@@ -71,6 +71,7 @@ pub(super) fn cases() -> Vec<Case> {
         loopback("without a version", "{}").version(""),
         loopback("in version 0.4.0", "{}").version("0.4.0"),
         loopback("in version 1.0.0", "{}"),
+        loopback("of a container whose lo is up", "{}").first([Step::InContainer(0, "ip link set lo up")]),
         loopback("in version 1.1.0", "{}").version("1.1.0"),
         loopback("after another plugin", r#"{"prevResult":{"cniVersion":"1.0.0","interfaces":[{"name":"eth0","mac":"02:00:00:00:00:01",
             "sandbox":"/x"}],"ips":[{"address":"10.1.0.2/24","gateway":"10.1.0.1","interface":0}],"routes":[{"dst":"0.0.0.0/0"}],
