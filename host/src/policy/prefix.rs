@@ -42,9 +42,11 @@ fn is_around_mapped(prefix: &Ipv6Net) -> bool {
 
 /// Reads a prefix, or an address, of a policy file.
 pub(super) fn parse(text: &str) -> Result<IpNet, String> {
+    // What has zeros before a number is octal to some, and no address.
+    let address = text.split_once('/').map_or(text, |(address, _)| address);
     let prefix = match text.parse::<IpNet>() {
-        Ok(prefix) => prefix,
-        Err(_) => text.parse::<IpAddr>().map(IpNet::from).map_err(|_| {
+        Ok(prefix) if address.parse::<IpAddr>().is_ok() => prefix,
+        _ => text.parse::<IpAddr>().map(IpNet::from).map_err(|_| {
             format!("{text:?} is no address prefix: expected the like of \"10.1.0.0/16\" or \"fd00:1::/64\"")
         })?,
     };
@@ -90,9 +92,17 @@ mod tests {
         assert_eq!(parse("::ffff:10.1.0.0/112"), Ok(prefix("10.1.0.0/16")));
         assert_eq!(parse("::/0"), Ok(prefix("::/0")));
         assert!(parse("10.1.2.3/16").unwrap_err().contains("10.1.0.0/16"));
-        for bad in
-            ["", "10.1/16", "10.0.0.0/33", "::/1", "::ffff:0:0/95", "::/80", "fe80::1%eth0", "010.0.0.1"]
-        {
+        for bad in [
+            "",
+            "10.1/16",
+            "10.0.0.0/33",
+            "::/1",
+            "::ffff:0:0/95",
+            "::/80",
+            "fe80::1%eth0",
+            "010.0.0.1",
+            "010.0.0.0/8",
+        ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

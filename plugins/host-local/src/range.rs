@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use serde::Deserialize;
 use weir_sdk::net::types::IpAddress;
-use weir_sdk::parse_address;
 use weir_sdk::store::leases::AddressRange;
+use weir_sdk::{parse_address, parse_net};
 
 /// A range as the operator wrote it.
 #[derive(Debug, Default, Deserialize)]
@@ -35,8 +35,8 @@ pub(crate) struct RangeSet(Vec<Range>);
 
 impl Range {
     fn new(config: RangeConfig) -> Result<Self, String> {
-        let subnet: IpNet =
-            config.subnet.parse().map_err(|_| format!("\"subnet\": {:?} is not a network", config.subnet))?;
+        let subnet: IpNet = parse_net(&config.subnet)
+            .map_err(|_| format!("\"subnet\": {:?} is not a network", config.subnet))?;
         if subnet.max_prefix_len() - subnet.prefix_len() < 2 {
             return Err(format!("Network {subnet} too small to allocate from"));
         }

@@ -9,7 +9,8 @@ use serde::Deserialize;
 use weir_sdk::request::{Attachment, Network};
 use weir_sdk::types::IpConfig;
 use weir_sdk::{
-    Arguments, CniError, DnsConfig, IpNet, IpamPlugin, IpamResult, RouteConfig, parse_address, read_config,
+    Arguments, CniError, DnsConfig, IpNet, IpamPlugin, IpamResult, RouteConfig, parse_address, parse_net,
+    read_config,
 };
 
 /// The network configuration, as far as it concerns addresses.
@@ -131,7 +132,7 @@ fn requested(arguments: &Arguments) -> Result<Vec<IpConfig>, CniError> {
 }
 
 fn prefix(key: &str, text: &str) -> Result<IpNet, CniError> {
-    text.trim().parse().map_err(|_| {
+    parse_net(text.trim()).map_err(|_| {
         CniError::config(format!(
             "{key}: the 'address' field is expected to be in CIDR notation, as 10.1.2.3/24, got: {text:?}"
         ))

@@ -35,7 +35,7 @@ pub use ipnet::IpNet;
 pub use plugin::{InterfacePlugin, IpamPlugin};
 pub use route::RouteConfig;
 pub use types::{CniError, CniResult, IpamResult};
-pub use values::parse_address;
+pub use values::{parse_address, parse_net};
 
 #[cfg(target_arch = "wasm32")]
 pub use bindings::{

@@ -4,7 +4,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::types::Route;
-use crate::{CniError, parse_address};
+use crate::{CniError, parse_address, parse_net};
 
 /// A route as the operator wrote it.
 #[derive(Debug, Default, Deserialize)]
@@ -24,7 +24,7 @@ impl RouteConfig {
     pub fn check(self, key: &str) -> Result<Route, CniError> {
         let refuse = |reason: String| CniError::config(format!("key \"{key}\": {reason}"));
         let destination: IpNet =
-            self.dst.parse().map_err(|_| refuse(format!("\"dst\": {:?} is not a network", self.dst)))?;
+            parse_net(&self.dst).map_err(|_| refuse(format!("\"dst\": {:?} is not a network", self.dst)))?;
         let gateway = self.gw.filter(|gateway| !gateway.is_empty());
         let gateway = gateway.map(|text| parse_address(&text)).transpose();
         Ok(Route {

@@ -51,12 +51,22 @@ impl From<IpAddr> for IpFamily {
     }
 }
 
+/// Reads an address with a prefix length. Numbers with zeros before them are
+/// refused: to some they are octal.
+pub fn parse_net(text: &str) -> Result<IpNet, String> {
+    let address = text.split_once('/').map_or(text, |(address, _)| address);
+    match (text.parse::<IpNet>(), address.parse::<IpAddr>()) {
+        (Ok(net), Ok(_)) => Ok(net),
+        _ => Err(format!("{text:?} is not an address with a prefix length")),
+    }
+}
+
 /// Reads an address, with or without a prefix length, and writes an IPv4
 /// address that is wrapped in IPv6 as the IPv4 address that it is.
 pub fn parse_address(text: &str) -> Result<IpAddr, String> {
     let address = text.split_once('/').map_or(text, |(address, _)| address);
-    if text.contains('/') && text.parse::<IpNet>().is_err() {
-        return Err(format!("{text:?} is not an address with a prefix length"));
+    if text.contains('/') {
+        parse_net(text)?;
     }
     let address: IpAddr = address.trim().parse().map_err(|_| format!("{text:?} is not an IP address"))?;
     Ok(address.to_canonical())
@@ -65,6 +75,14 @@ pub fn parse_address(text: &str) -> Result<IpAddr, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn networks_have_no_octal_numbers() {
+        assert_eq!(parse_net("10.1.2.3/24").unwrap().to_string(), "10.1.2.3/24");
+        for bad in ["010.1.2.3/24", "10.1.2.03/24", "10.1.2.3", "10.1.2.3/", "/24", "10.1.2.3/33"] {
+            assert!(parse_net(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn addresses_survive_the_way_there_and_back() {

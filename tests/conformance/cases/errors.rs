@@ -13,6 +13,7 @@ fn range(name: &str, config: &'static str, facts: &[&'static str]) -> Case {
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = vec![
+        range("with a subnet of octal numbers", r#"{"ipam":{"type":"host-local","subnet":"010.1.0.0/24"}}"#, &["010.1.0.0/24"]),
         bridge("added twice", r#"{"ipam":{"type":"host-local","subnet":"10.1.0.0/24"}}"#)
             .steps([Step::Add(0), Step::Refused(0, vec![]), Step::Check(0), Step::Del(0)]),
         Case::new("host-local", "called twice", r#"{"type":"bridge","ipam":{"type":"host-local","subnet":"10.1.0.0/24"}}"#)
