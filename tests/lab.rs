@@ -57,6 +57,18 @@ pub(crate) struct Lab {
 }
 
 impl Lab {
+    /// Has a plugin be executed by a shell, after `prefix`.
+    pub(crate) fn prepend(&self, plugin: &str, prefix: &str) -> anyhow::Result<()> {
+        let (link, behind) = (self.bin.join(plugin), self.path("behind"));
+        fs::create_dir(&behind)?;
+        symlink(self.bin.join("weir"), behind.join(plugin))?;
+        let draft = self.path("draft");
+        fs::write(&draft, format!("#!/bin/sh\n{prefix} {}\n", behind.join(plugin).display()))?;
+        fs::remove_file(&link)?;
+        // Copied by another process, so that no other thread has it open.
+        line(&format!("install -m 0755 {} {}", draft.display(), link.display())).succeed().map(drop)
+    }
+
     /// Makes a node that uses `plugins`.
     pub(crate) fn new(plugins: Plugins) -> anyhow::Result<Self> {
         require(is_installed("ip"), "the program ip is missing: install iproute2")?;

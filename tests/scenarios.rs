@@ -31,6 +31,7 @@ mod settings;
 mod shared;
 mod status;
 mod storm;
+mod surroundings;
 mod tenants;
 mod trial;
 mod veth;
@@ -44,6 +45,7 @@ pub(crate) fn tests() -> Vec<Test> {
         rollback::tests(),
         kills::tests(),
         storm::tests(),
+        surroundings::tests(),
         removal::tests(),
         crowd::tests(),
         mixed_fleet::tests(),

@@ -88,6 +88,8 @@ struct State {
     /// Lines that are not written yet.
     lines: Vec<u8>,
     refusals: u32,
+    /// Why lines were lost.
+    loss: Option<io::Error>,
 }
 
 enum Sink {
@@ -111,13 +113,13 @@ impl Audit {
         } else {
             Sink::Nowhere
         };
-        let state = RefCell::new(State { sink, lines: Vec::new(), refusals: 0 });
+        let state = RefCell::new(State { sink, lines: Vec::new(), refusals: 0, loss: None });
         Ok(Self { who, path, settings: settings.clone(), state })
     }
 
     /// A log that records nothing, for a plan.
     pub(crate) fn nowhere(settings: &AuditSettings, who: Who) -> Self {
-        let state = RefCell::new(State { sink: Sink::Nowhere, lines: Vec::new(), refusals: 0 });
+        let state = RefCell::new(State { sink: Sink::Nowhere, lines: Vec::new(), refusals: 0, loss: None });
         Self { who, path: PathBuf::new(), settings: settings.clone(), state }
     }
 
@@ -171,6 +173,20 @@ impl Audit {
         self.write_lines(state);
     }
 
+    /// Writes what was collected, and fails if it is lost although the policy
+    /// requires a log.
+    pub(crate) fn secure(&self) -> Result<(), Failure> {
+        if !self.settings.required {
+            return Ok(());
+        }
+        self.flush();
+        match &self.state.borrow().loss {
+            Some(error) => Err(Failure::io(format!("write the audit log {}: {error}", self.path.display()))
+                .details("the policy requires an audit log (key \"required\" of [audit])")),
+            None => Ok(()),
+        }
+    }
+
     fn entry<'a>(&'a self, (container, ifname): (&'a str, &'a str), record: &Record<'a>) -> Entry<'a> {
         let (outcome, reason) = match record.outcome {
             Outcome::Done => (Verdict::Done, ""),
@@ -219,6 +235,7 @@ impl Audit {
         {
             note(&format!("write {}: {error}; records of this call are lost", self.path.display()));
             state.sink = Sink::Nowhere;
+            state.loss = Some(error);
         }
         state.lines.clear();
     }

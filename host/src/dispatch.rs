@@ -265,6 +265,7 @@ fn finish(call: &Call, result: Option<CniResult>) -> Result<Option<Value>, Failu
         .write(call.request.config.version)
         .map_err(|reason| Failure::config(format!("network configuration: key \"cniVersion\": {reason}")))?;
     let addresses = result.ips.iter().map(|ip| ip.address.to_string()).collect();
+    call.audit.secure()?;
     if let Some(journal) = call.journal.borrow_mut().as_mut() {
         journal.commit(addresses)?;
     }

@@ -5,7 +5,10 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::sync::mpsc;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// Between two tries, where nobody can wait.
+const POLL: Duration = Duration::from_millis(2);
 
 /// Waits for the exclusive lock of `file` until `deadline`. The lock lasts
 /// until the returned file is closed; none if the time is over.
@@ -24,7 +27,8 @@ pub(crate) fn acquire(file: File, deadline: Instant) -> io::Result<Option<File>>
     // ends with the process, or closes the file, and with it frees the lock,
     // as soon as it gets it: then nobody receives.
     let (sender, receiver) = mpsc::channel();
-    thread::Builder::new().name("lock".to_owned()).spawn(move || {
+    let polled = file.try_clone();
+    let waiter = thread::Builder::new().name("lock".to_owned()).spawn(move || {
         let locked = loop {
             match file.lock() {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -32,7 +36,11 @@ pub(crate) fn acquire(file: File, deadline: Instant) -> io::Result<Option<File>>
             }
         };
         drop(sender.send(locked));
-    })?;
+    });
+    if waiter.is_err() {
+        // It may be one process too many.
+        return poll(polled?, deadline);
+    }
     match receiver.recv_timeout(remaining) {
         Ok(locked) => locked.map(Some),
         Err(mpsc::RecvTimeoutError::Timeout) => Ok(None),
@@ -40,10 +48,21 @@ pub(crate) fn acquire(file: File, deadline: Instant) -> io::Result<Option<File>>
     }
 }
 
+/// Asks for the lock again and again.
+fn poll(file: File, deadline: Instant) -> io::Result<Option<File>> {
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(file)),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) if Instant::now() >= deadline => return Ok(None),
+            Err(TryLockError::WouldBlock) => thread::sleep(POLL),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn gives_up_in_time_and_leaves_nothing_locked() {
@@ -71,5 +90,15 @@ mod tests {
         thread::sleep(Duration::from_millis(20));
         drop(held);
         assert!(waiter.join().unwrap());
+    }
+
+    #[test]
+    fn is_asked_for_where_nobody_can_wait() {
+        let directory = tempfile::tempdir().unwrap();
+        let open = || File::options().create(true).append(true).open(directory.path().join("lock")).unwrap();
+        let held = acquire(open(), Instant::now()).unwrap().unwrap();
+        assert!(poll(open(), Instant::now() + Duration::from_millis(20)).unwrap().is_none());
+        drop(held);
+        assert!(poll(open(), Instant::now()).unwrap().is_some());
     }
 }

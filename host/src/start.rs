@@ -6,14 +6,20 @@ use std::os::fd::{BorrowedFd, IntoRawFd};
 use std::os::unix::ffi::OsStrExt;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 
 /// Makes the process ready for everything else.
 pub fn ready() {
     occupy_standard_streams();
-    // SAFETY: no handler is installed; a reader that has gone away is then
-    // seen as an error of the write.
-    let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn) };
+    for error_of_a_write in [Signal::SIGPIPE, Signal::SIGXFSZ] {
+        // SAFETY: no handler is installed; that a reader has gone away, or a
+        // file may not become larger, is then seen as an error of the write.
+        let _ = unsafe { signal(error_of_a_write, SigHandler::SigIgn) };
+    }
+    // Whoever executes this may have blocked them: deadlines and the traps of
+    // components come as signals.
+    let needed = [Signal::SIGALRM, Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGILL, Signal::SIGFPE];
+    let _ = needed.into_iter().collect::<SigSet>().thread_unblock();
 }
 
 /// Reads the arguments of the program. Under musl the standard library knows

@@ -9,6 +9,7 @@ use crate::lab::Reply;
 
 pub(super) fn tests() -> Vec<Test> {
     vec![
+        Test::new("sandbox: deadlines and traps do without the signals of whoever calls", blocked_signals),
         Test::new("sandbox: an endless loop ends with the runtime's time", endless_loop),
         Test::new("sandbox: an endless loop ends with the policy's time", policy_time),
         Test::new("sandbox: endless calls of the host end with the time", endless_calls),
@@ -268,4 +269,14 @@ fn waiting() -> anyhow::Result<()> {
         stage.fails(attack, &expected)?;
     }
     Ok(())
+}
+
+fn blocked_signals() -> anyhow::Result<()> {
+    let stage = hurried()?;
+    stage.lab.prepend("hostile", "exec env --block-signal=ALRM,SEGV,BUS,ILL,FPE")?;
+    let error = stage.answer(&stage.call("ADD", json!([{ "do": "spin" }])))?.failure()?;
+    ensure!(error.code == 102, "the code is {}: {}", error.code, error.text);
+    let error = stage.answer(&stage.call("ADD", json!([{ "do": "recurse" }])))?.failure()?;
+    ensure!(error.code == 101, "the code is {}: {}", error.code, error.text);
+    stage.unchanged()
 }

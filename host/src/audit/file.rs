@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{OFlag, openat, renameat};
@@ -17,6 +17,8 @@ use super::AuditSettings;
 #[derive(Debug)]
 pub(super) struct LogFile {
     file: File,
+    /// Its last line was cut off, as on a disk that was full.
+    is_torn: bool,
 }
 
 impl LogFile {
@@ -33,12 +35,16 @@ impl LogFile {
             let file = open_file(&directory, name)?;
             let size = checked(&file)?.st_size;
             if size.cast_unsigned() < settings.max_size {
-                return Ok(Self { file });
+                let mut last = [b'\n'];
+                if let Some(end) = size.cast_unsigned().checked_sub(1) {
+                    file.read_at(&mut last, end)?;
+                }
+                return Ok(Self { file, is_torn: last != [b'\n'] });
             }
             match file.try_lock() {
                 Ok(()) => {}
                 // Somebody is putting it aside: what is added stays in it.
-                Err(TryLockError::WouldBlock) => return Ok(Self { file }),
+                Err(TryLockError::WouldBlock) => return Ok(Self { file, is_torn: false }),
                 Err(TryLockError::Error(error)) => return Err(error),
             }
             // Whoever had the lock before may have put it aside already.
@@ -51,6 +57,9 @@ impl LogFile {
     /// Adds lines with one write, so that those of other calls do not come in
     /// between.
     pub(super) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        if std::mem::take(&mut self.is_torn) {
+            self.file.write_all(b"\n")?;
+        }
         self.file.write_all(lines)
     }
 }
@@ -74,7 +83,7 @@ fn open_directory(path: &Path) -> io::Result<File> {
 
 fn open_file(directory: &File, name: &std::ffi::OsStr) -> io::Result<File> {
     // Without O_NONBLOCK, opening a fifo would wait for a reader.
-    let flags = OFlag::O_WRONLY
+    let flags = OFlag::O_RDWR
         | OFlag::O_APPEND
         | OFlag::O_CREAT
         | OFlag::O_NOFOLLOW
@@ -263,5 +272,15 @@ mod tests {
             (0..WRITERS).flat_map(|writer| (0..LINES).map(move |line| format!("{writer} {line}"))).collect();
         expected.sort();
         assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn a_line_that_was_cut_off_does_not_swallow_the_next_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.jsonl");
+        for line in ["1\n", "cut o", "2\n", "3\n"] {
+            add(&path, &settings(100, 1), line);
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), "1\ncut o\n2\n3\n");
     }
 }

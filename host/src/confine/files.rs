@@ -100,6 +100,7 @@ fn open_place(place: &Place) -> Result<OwnedFd, Errno> {
             Err(Errno::ENOENT) => make(above, mode),
             opened => opened,
         },
+        (Err(Errno::ENOENT), Missing::Above, Some(above)) => open(above),
         (opened, _, _) => opened,
     }
 }

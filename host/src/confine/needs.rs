@@ -32,6 +32,8 @@ pub(super) enum Missing {
     /// The call may make it, and needs the directory above, which is made if
     /// that is missing as well.
     MakeAbove(u32),
+    /// Another call may make it meanwhile: the directory above is needed.
+    Above,
 }
 
 /// A path that a call opens.
@@ -119,7 +121,7 @@ impl Needs {
         let paths = call.node.paths();
         let (of_index, of_pool) = match call.request.environment.command {
             Command::Add => (Missing::Make(0o700), Missing::MakeAbove(0o755)),
-            _ => (Missing::Skip, Missing::Skip),
+            _ => (Missing::Skip, Missing::Above),
         };
         self.add(paths.lease_indexes(), Use::Write, of_index);
         // A plugin that may not use it has nothing made on its behalf.

@@ -177,6 +177,12 @@ impl Batch {
         self.push(Role::Removal, NfTablesMessage::DeleteRule(RuleMessage { attributes }), 0, "");
     }
 
+    /// Removes all rules of a chain.
+    pub(super) fn flush_chain(&mut self, name: &str) {
+        let attributes = vec![RuleAttribute::Table(TABLE.to_owned()), RuleAttribute::Chain(name.to_owned())];
+        self.push(Role::Removal, NfTablesMessage::DeleteRule(RuleMessage { attributes }), 0, "");
+    }
+
     /// Appends a rule to a chain.
     pub(super) fn rule(
         &mut self,

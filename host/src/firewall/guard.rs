@@ -6,9 +6,10 @@ use netlink_packet_netfilter::nftables::InetHookNumber;
 
 use super::Firewall;
 use super::batch::{self, BaseChain, Batch, Outcome, Role};
-use super::channel::Channel;
+use super::channel::{Channel, Object};
 use super::comment::{self, ByteOrder};
 use super::error::{Cause, FirewallError};
+use super::network;
 use super::rule::{self, Expression};
 use super::set::{Data, Element, Set, Target, key_type};
 
@@ -92,8 +93,8 @@ impl Firewall {
             || format!("look up the guard of {} on port {port}", text(mac)),
             |channel| {
                 let keys = Keys::new(port, mac)?;
-                let (_, elements) = channel.elements(FAMILY, keys.elements())?;
-                Ok(elements.iter().all(Option::is_some))
+                let found = Found::of(channel, &keys)?;
+                Ok(found.has_rules && found.port.is_some() && found.allowed.is_some())
             },
         )
     }
@@ -147,18 +148,64 @@ fn text(mac: [u8; 6]) -> String {
     format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
 }
 
+/// What the kernel has of a guard.
+struct Found {
+    generation: u32,
+    port: Option<Element>,
+    allowed: Option<Element>,
+    /// Whether the rules are there, without which elements do nothing.
+    has_rules: bool,
+}
+
+impl Found {
+    fn of(channel: &mut Channel, keys: &Keys) -> Result<Self, Cause> {
+        let [port, allowed] = keys.elements().map(|(set, key)| set.get(key));
+        let [prerouting, input] = [&PREROUTING, &INPUT].map(|chain| network::look_up(chain.name));
+        let (generation, [port, allowed, prerouting, input]) =
+            channel.objects(FAMILY, [port, allowed, prerouting, input])?;
+        let element = |answer: Option<Object>| Element::read(&answer?).pop();
+        Ok(Self {
+            generation,
+            port: element(port),
+            allowed: element(allowed),
+            has_rules: network::is_used(prerouting.as_ref()) && network::is_used(input.as_ref()),
+        })
+    }
+}
+
+fn has_sets(channel: &mut Channel) -> Result<bool, Cause> {
+    let (_, [set]) = channel.objects(FAMILY, [ALLOWED.look_up()])?;
+    Ok(set.is_some())
+}
+
+/// Puts back the rules that somebody has flushed, with the chains of the hooks.
+fn mend(channel: &mut Channel, generation: u32) -> Result<(), Cause> {
+    let mut batch = Batch::new(FAMILY);
+    for chain in [&PREROUTING, &INPUT] {
+        batch.base_chain(chain);
+        batch.flush_chain(chain.name);
+    }
+    rules(&mut batch);
+    // The generation makes sure that nobody else has done it meanwhile.
+    match channel.commit(&batch, Some(generation))? {
+        Outcome::Committed | Outcome::Outdated => Ok(()),
+        Outcome::Refused(refused) => batch::failure(&refused, false).map_or(Ok(()), Err),
+    }
+}
+
 fn add(channel: &mut Channel, owner: &str, keys: &Keys) -> Result<(), Cause> {
     let userdata = comment::of_owner(owner)
         .ok_or_else(|| Cause::Invalid(format!("{owner:?} cannot be kept as the owner's name")))?;
     loop {
-        let (generation, [port, allowed]) = channel.elements(FAMILY, keys.elements())?;
+        let Found { generation, port, allowed, has_rules } = Found::of(channel, keys)?;
+        if !has_rules && (port.is_some() || has_sets(channel)?) {
+            mend(channel, generation)?;
+            continue;
+        }
         if port.is_some() && allowed.as_ref().is_some_and(|allowed| comment::names(&allowed.owner, owner)) {
             return Ok(());
         }
-        let makes_base = port.is_none() && allowed.is_none() && {
-            let (_, [set]) = channel.objects(FAMILY, [ALLOWED.look_up()])?;
-            set.is_none()
-        };
+        let makes_base = port.is_none() && allowed.is_none() && !has_sets(channel)?;
         let mut batch = Batch::new(FAMILY);
         if makes_base {
             base(&mut batch);
@@ -193,6 +240,10 @@ fn base(batch: &mut Batch) {
     batch.base_chain(&INPUT);
     batch.set(&GUARDED);
     batch.set(&ALLOWED);
+    rules(batch);
+}
+
+fn rules(batch: &mut Batch) {
     batch.rule(Role::Base, PREROUTING.name, drop_forged(), NEEDS_LOOKUP);
     // Frames to link-local groups (01:80:c2:00:00:00 to 0f) never come to
     // prerouting, but a bridge learns addresses from them. Those of LLDP (0e)

@@ -4,7 +4,7 @@
 //! network. The chain's use count is the kernel's: a chain that an element
 //! leads to cannot be removed, whoever tries.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use netlink_packet_netfilter::NetfilterProtoFamily;
@@ -92,8 +92,18 @@ impl Firewall {
         owner: &str,
         source: IpAddr,
     ) -> Result<Option<IpNet>, FirewallError> {
-        Ok(self
-            .masquerade_element(source)?
+        let element = self.run(
+            || format!("look up the masquerading of {source}"),
+            |channel| {
+                let wanted =
+                    [sources(source).get(&network::octets(source)), network::look_up(POSTROUTING.name)];
+                let (_, [element, base]) = channel.objects(FAMILY, wanted)?;
+                // Without rules, elements do nothing.
+                let element = element.filter(|_| network::is_used(base.as_ref()));
+                Ok(element.and_then(|answer| Element::read(&answer).pop()))
+            },
+        )?;
+        Ok(element
             .filter(|element| comment::names(&element.owner, owner))
             .and_then(|element| direct(&element)))
     }
@@ -166,8 +176,16 @@ impl<'a> Entry<'a> {
     fn add(&self, channel: &mut Channel) -> Result<(), Cause> {
         let sources = sources(self.source);
         loop {
-            let wanted = [sources.get(&self.key), network::look_up(&self.chain)];
-            let (_, [element, chain]) = channel.objects(FAMILY, wanted)?;
+            let wanted =
+                [sources.get(&self.key), network::look_up(&self.chain), network::look_up(POSTROUTING.name)];
+            let (generation, [element, chain, base]) = channel.objects(FAMILY, wanted)?;
+            if !network::is_used(base.as_ref()) {
+                let (_, [set]) = channel.objects(FAMILY, [sources.look_up()])?;
+                if set.is_some() {
+                    mend(channel, generation)?;
+                    continue;
+                }
+            }
             let element = element.and_then(|answer| Element::read(&answer).pop());
             if element.as_ref().is_some_and(|element| self.is(element)) {
                 return Ok(());
@@ -213,15 +231,45 @@ impl<'a> Entry<'a> {
     }
 }
 
+/// Puts back the rules that somebody has flushed, with the chain of the hook,
+/// while the sets and the chains of networks are still there.
+fn mend(channel: &mut Channel, generation: u32) -> Result<(), Cause> {
+    let (_, sets) = channel.objects(FAMILY, [SOURCES_4.look_up(), SOURCES_6.look_up()])?;
+    let request = NfTablesMessage::GetChain(ChainMessage { attributes: Vec::new() });
+    let (chains, _) = channel.dump(FAMILY, &request)?;
+    let mut batch = Batch::new(FAMILY);
+    batch.base_chain(&POSTROUTING);
+    let families = [IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()];
+    for (like, _) in families.into_iter().zip(&sets).filter(|(_, set)| set.is_some()) {
+        follow(&mut batch, like);
+    }
+    for (name, direct) in chains.iter().filter_map(|chain| network::of_answer(chain)) {
+        batch.flush_chain(name);
+        for rule in network::rules(direct) {
+            batch.rule(Role::Network, name, rule, NEEDS_MASQUERADE);
+        }
+    }
+    // The generation makes sure that nobody else has done it meanwhile.
+    match channel.commit(&batch, Some(generation))? {
+        Outcome::Committed | Outcome::Outdated => Ok(()),
+        Outcome::Refused(refused) => batch::failure(&refused, false).map_or(Ok(()), Err),
+    }
+}
+
 /// What all networks of a family share. The set makes it happen once.
 fn base(batch: &mut Batch, like: IpAddr) {
-    let sources = sources(like);
     batch.table(
         "weir's: containers leave the node with its addresses; changes by others are lost",
         NEEDS_TABLE,
     );
     batch.base_chain(&POSTROUTING);
-    batch.set(sources);
+    batch.set(sources(like));
+    follow(batch, like);
+}
+
+/// The rule that leads to the chains of networks.
+fn follow(batch: &mut Batch, like: IpAddr) {
+    let sources = sources(like);
     let mut expressions = Vec::from(rule::family(like));
     expressions.extend([rule::source(like), rule::follow(sources.name)]);
     batch.rule(Role::Base, POSTROUTING.name, expressions, NEEDS_LOOKUP);

@@ -9,12 +9,17 @@ use netlink_packet_netfilter::nftables::{ChainAttribute, ChainMessage, NfTablesM
 
 use super::TABLE;
 use super::attribute::{attribute, number, text};
+use super::channel::Object;
 use super::rule::{self, Expression};
 
 /// How many rules a network's chain has.
 pub(super) const RULES: u32 = 3;
 
 const PREFIX: &str = "direct-";
+
+const NFTA_CHAIN_TABLE: u16 = 1;
+const NFTA_CHAIN_NAME: u16 = 3;
+const NFTA_CHAIN_USE: u16 = 6;
 
 /// The name of a network's chain. nft allows no colon in a name.
 pub(super) fn chain_name(direct: IpNet) -> String {
@@ -35,13 +40,23 @@ pub(super) fn look_up(chain: &str) -> NfTablesMessage {
 /// The name of the chain in an answer, if it is weir's, has as many rules as
 /// `rules` says and nothing but these uses it.
 pub(super) fn of_unused_chain(answer: &[u8], rules: impl FnOnce(&str) -> Option<u32>) -> Option<&str> {
-    const NFTA_CHAIN_TABLE: u16 = 1;
-    const NFTA_CHAIN_NAME: u16 = 3;
-    const NFTA_CHAIN_USE: u16 = 6;
     let table = attribute(answer, NFTA_CHAIN_TABLE).and_then(text)?;
     let name = attribute(answer, NFTA_CHAIN_NAME).and_then(text)?;
     let uses = attribute(answer, NFTA_CHAIN_USE).and_then(number)?;
     (table == TABLE && uses <= rules(name)?).then_some(name)
+}
+
+/// Whether anything is in a base chain, or leads to another one: what an
+/// operator flushes is empty.
+pub(super) fn is_used(answer: Option<&Object>) -> bool {
+    answer.and_then(|answer| attribute(answer, NFTA_CHAIN_USE)).and_then(number).is_some_and(|uses| uses > 0)
+}
+
+/// The network whose chain is in an answer, if it is weir's.
+pub(super) fn of_answer(answer: &[u8]) -> Option<(&str, IpNet)> {
+    let table = attribute(answer, NFTA_CHAIN_TABLE).and_then(text)?;
+    let name = attribute(answer, NFTA_CHAIN_NAME).and_then(text)?;
+    (table == TABLE).then_some((name, of_chain(name)?))
 }
 
 /// The rules of a network's chain.

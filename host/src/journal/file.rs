@@ -211,9 +211,11 @@ impl Journal {
         self.written && self.added.is_none()
     }
 
-    /// Whether the attachment was made since the node was started.
+    /// Whether the attachment was made since the node was started; so it is
+    /// taken if nobody knows, as what is gone by itself does no harm.
     pub(crate) fn is_of_this_boot(&self) -> bool {
-        self.header.boot == boot::id()
+        let (then, now) = (self.header.boot.as_str(), boot::id());
+        then == now || then.is_empty() || now.is_empty()
     }
 
     /// Writes down a change that is about to be made; returns its number.
@@ -347,7 +349,9 @@ fn open_locked(path: &Path, create: bool, wait: Duration) -> Result<Option<File>
     let broken = |error: io::Error| Failure::io(format!("open the journal {}: {error}", path.display()));
     loop {
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(create).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+        // Without O_NONBLOCK, reading a fifo would wait for a writer.
+        let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
+        options.read(true).write(true).create(create).mode(0o600).custom_flags(flags);
         let file = match options.open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -58,7 +58,9 @@ pub(crate) fn list(directory: &Path) -> Result<Vec<String>, Failure> {
         }
     };
     let mut names: Vec<String> = entries
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()))
+        .filter_map(|entry| entry.file_name().into_string().ok())
         .filter(|name| is_journal(name))
         .collect();
     names.sort();

@@ -207,3 +207,24 @@ fn journals_of_a_network_are_known_by_their_names() {
         assert!(!Key::may_be_of(&key("other").name(), &network), "{network}");
     }
 }
+
+#[test]
+fn what_nobody_knows_of_the_boot_is_of_this_one() {
+    let scene = Scene::new();
+    let mut journal = scene.begin();
+    for (boot, is_ours) in [("", true), (crate::boot::id(), true), ("another", false)] {
+        journal.header.boot = boot.to_owned();
+        assert_eq!(journal.is_of_this_boot(), is_ours, "{boot:?}");
+    }
+}
+
+#[test]
+fn what_is_no_file_is_no_journal() {
+    let scene = Scene::new();
+    scene.begin().record(other()).unwrap();
+    std::fs::create_dir(scene.journals().join("directory")).unwrap();
+    nix::unistd::mkfifo(&scene.journals().join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert_eq!(list(&scene.journals()).unwrap(), ["n:c:eth0:bridge"]);
+    assert_eq!(census::leases(&scene.journals(), "n", None).unwrap(), 1);
+    assert!(Journal::open(&scene.journals(), "fifo", WAIT).is_err());
+}

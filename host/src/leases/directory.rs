@@ -220,7 +220,12 @@ impl LeaseDirectory {
     /// Removes what somebody left who was killed while he made a lease.
     fn remove_unfinished(&self) -> io::Result<()> {
         match self.dir.remove_file(UNFINISHED) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            // Where nothing can be written, it is not there or in nobody's way.
+            Err(error)
+                if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ReadOnlyFilesystem) =>
+            {
+                Err(error)
+            }
             _ => Ok(()),
         }
     }

@@ -223,8 +223,12 @@ impl Index {
         options.read(true).write(true).create(true).truncate(true).mode(0o600);
         options.custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits());
         let file = dir.open_with(&unfinished, &options)?.into_std();
-        file.write_all_at(&bytes, 0)?;
-        dir.rename(&unfinished, &dir, &name)?;
+        let written = file.write_all_at(&bytes, 0).and_then(|()| dir.rename(&unfinished, &dir, &name));
+        if let Err(error) = written {
+            // Others need the room more than a half of an index does.
+            let _ = dir.remove_file(&unfinished);
+            return Err(error);
+        }
         Ok(Self { dir, name, file, boot, salt, slots, used: leases.len() as u64 })
     }
 
