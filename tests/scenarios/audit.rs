@@ -216,7 +216,7 @@ fn command() -> anyhow::Result<()> {
     ensure!(count("--since 1h")? == total && count("--since 2999-01-01T00:00:00Z")? == 0, "by times");
     ensure!(count("--tenant team-a")? == 0, "by tenants");
     let said = of("--tenant team-a").run()?.stderr;
-    ensure!(said.contains("that are no records: 1") && said.contains("no record in"), "it says {said}");
+    ensure!(said.contains("that are no records: 2") && said.contains("no record in"), "it says {said}");
     let like_plans = of("").arguments(["--operation", "create veth"]).succeed()?;
     ensure!(like_plans.lines().count() == 2, "by operations, as plans name them: {like_plans}");
     let json = weir(&scene, "--json --operation create-veth --container c2")?;

@@ -31,6 +31,10 @@ pub(super) fn tests() -> Vec<Test> {
         Test::new("plugin: an unsafe store is not used", store::unsafe_store),
         Test::new("plugin: a damaged store is not used, and mended by adding again", store::damaged),
         Test::new("plugin: code of another weir is not used, and refreshed", store::outdated),
+        Test::new(
+            "plugin: what is damaged hinders no other, and names are no paths",
+            store::refreshed_and_removed,
+        ),
         Test::new("plugin: --allow writes a rule for this very component", trust::allow),
         Test::new("plugin: a signature of no known key is refused", trust::signature),
         Test::new("plugin: signatures count as the policy says", trust::signed),

@@ -154,13 +154,17 @@ fn refuse(reason: &str) -> io::Error {
 /// The files of a log that exist, oldest first, with their inodes.
 pub(crate) fn files(path: &Path) -> Vec<(PathBuf, u64)> {
     let mut found = Vec::new();
+    let mut is_missing = false;
     for number in 0.. {
         let path = PathBuf::from(numbered(path.as_os_str(), number));
         match fs::metadata(&path) {
-            Ok(state) => found.push((path, state.ino())),
-            // The log itself is missing for a moment when it is put aside.
-            Err(_) if number == 0 => {}
-            Err(_) => break,
+            Ok(state) => {
+                found.push((path, state.ino()));
+                is_missing = false;
+            }
+            Err(_) if is_missing => break,
+            // One of them is missing for a moment while they are put aside.
+            Err(_) => is_missing = true,
         }
     }
     found.reverse();

@@ -10,7 +10,7 @@ use super::description::Description;
 use super::digest::Digest;
 use super::directory::Directory;
 use super::record::Record;
-use super::store::{Store, StoreError, compiled_name};
+use super::store::{Store, StoreError, compiled_name, is_type};
 use super::{COMPILED_FOR, interfaces};
 use crate::failure::{Failure, code};
 use crate::lock;
@@ -185,27 +185,41 @@ impl Writer {
     /// Compiles all components for this weir that are not; returns how many.
     pub(crate) fn refresh(&self) -> Result<usize, Failure> {
         let mut count = 0;
+        let mut failures = Vec::new();
         for record in self.store.records()? {
             if self.intact(&record.digest).is_some() {
                 continue;
             }
-            let name = component_name(&record.digest);
-            let component = self.components.read(&name, COMPONENT_LIMIT)?;
-            let component = component.filter(|component| Digest::of(component) == record.digest);
-            let component = component.ok_or_else(|| {
-                let path = self.components.path().join(&name);
-                StoreError::damaged(path, "it is not the component that was installed")
-            })?;
-            let outdated: Vec<String> = record.compiled.keys().cloned().collect();
-            let kind = record.types.first().cloned().unwrap_or_default();
-            let digest = record.digest.clone();
-            self.write_record(&self.install(&kind, &component, record)?)?;
-            for engine in outdated.iter().filter(|engine| *engine != COMPILED_FOR) {
-                self.compiled.remove(&compiled_name(&digest, engine))?;
+            // One that is damaged keeps no other from being of use.
+            match self.refresh_one(record) {
+                Ok(()) => count += 1,
+                Err(failure) => failures.push(failure),
             }
-            count += 1;
         }
-        Ok(count)
+        let mut failures = failures.into_iter();
+        let Some(mut first) = failures.next() else { return Ok(count) };
+        for failure in failures {
+            first.message = format!("{}; {failure}", first.message);
+        }
+        Err(first)
+    }
+
+    fn refresh_one(&self, record: Record) -> Result<(), Failure> {
+        let name = component_name(&record.digest);
+        let component = self.components.read(&name, COMPONENT_LIMIT)?;
+        let component = component.filter(|component| Digest::of(component) == record.digest);
+        let component = component.ok_or_else(|| {
+            let path = self.components.path().join(&name);
+            StoreError::damaged(path, "it is not the component that was installed")
+        })?;
+        let outdated: Vec<String> = record.compiled.keys().cloned().collect();
+        let kind = record.types.first().cloned().unwrap_or_default();
+        let digest = record.digest.clone();
+        self.write_record(&self.install(&kind, &component, record)?)?;
+        for engine in outdated.iter().filter(|engine| *engine != COMPILED_FOR) {
+            self.compiled.remove(&compiled_name(&digest, engine))?;
+        }
+        Ok(())
     }
 
     /// Lets another installed version serve a type.
@@ -219,6 +233,12 @@ impl Writer {
 
     /// Removes all versions of a type, or one; returns those that are gone.
     pub(crate) fn remove(&self, kind: &str, only: Option<&Digest>) -> Result<Vec<Digest>, Failure> {
+        if !is_type(kind) {
+            return Err(Failure::new(
+                code::COMPONENT,
+                format!("remove plugin type {kind:?}: it is no name of a type"),
+            ));
+        }
         let records = self.store.records()?.into_iter();
         let versions: Vec<Record> =
             records.filter(|record| record.types.iter().any(|known| known == kind)).collect();

@@ -140,7 +140,7 @@ impl Trial {
         }
         for ip in &other.ips {
             let target = ip.address.address;
-            if target.is_loopback() {
+            if target.is_loopback() || result.ips.iter().any(|ip| ip.address.address == target) {
                 self.report.note(&format!("{target} is each container's own address"));
                 continue;
             }

@@ -342,8 +342,7 @@ impl Journal {
 }
 
 /// Opens and locks a file; none if it, or with `create` its directory, is not
-/// there. The holder of the lock may delete it, so what was
-/// locked has to be what is there.
+/// there. The holder of the lock may delete it: the locked one has to be there.
 fn open_locked(path: &Path, create: bool, wait: Duration) -> Result<Option<File>, Failure> {
     let end = Instant::now() + wait;
     let broken = |error: io::Error| Failure::io(format!("open the journal {}: {error}", path.display()));
@@ -355,6 +354,10 @@ fn open_locked(path: &Path, create: bool, wait: Duration) -> Result<Option<File>
         let file = match options.open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            // CHECK only looks.
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem && !create => {
+                options.write(false).open(path).map_err(broken)?
+            }
             Err(error) => return Err(broken(error)),
         };
         let Some(file) = lock::acquire(file, end).map_err(broken)? else {

@@ -159,11 +159,11 @@ impl Analysis<'_> {
             found.push(self.warning(rule, bound.line, message));
         }
         if let Some((_, line)) = rule.body.leases
-            && let Some(bound) = rule.body.bound(Key::Interfaces)
-            && !relation::name_is_covered(bound, "weir:store/leases")
+            && !self.reaches_leases(rule)
         {
             let message =
-                "leases: the key has no effect, as interfaces does not name weir:store/leases".to_owned();
+                "leases: the key has no effect, as no rule for the same plugins allows weir:store/leases"
+                    .to_owned();
             found.push(self.warning(rule, line, message));
         }
         if let Some(bound) = rule.body.bound(Key::Interfaces)
@@ -190,6 +190,16 @@ impl Analysis<'_> {
                 Some(bound) => relation::name_is_covered(bound, "host"),
                 None => self.kinds(other).bundled && self.kinds(rule).bundled,
             }
+        })
+    }
+
+    /// Whether what a rule matches may use leases, by whichever rule.
+    fn reaches_leases(&self, rule: &Rule) -> bool {
+        self.rules(Effect::Allow).filter(|other| relation::conditions_overlap(other, rule)).any(|other| {
+            other
+                .body
+                .bound(Key::Interfaces)
+                .is_none_or(|bound| relation::name_is_covered(bound, "weir:store/leases"))
         })
     }
 

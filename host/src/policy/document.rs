@@ -20,6 +20,9 @@ use reader::Reader;
 /// The file whose `[audit]` and `[plugins]` count.
 pub(crate) const MAIN_FILE: &str = "policy.toml";
 
+/// The directory with its other parts.
+pub(super) const PARTS: &str = "policy.d";
+
 const TOP_KEYS: [&str; 5] = ["bundled", "audit", "plugins", "allow", "deny"];
 const AUDIT_KEYS: [&str; 6] = ["enabled", "file", "max-size", "keep", "journald", "required"];
 const PLUGINS_KEYS: [&str; 2] = ["signing-keys", "require-signature"];
@@ -65,7 +68,7 @@ impl Document {
                     }
                 }
                 section @ ("audit" | "plugins") => {
-                    if path.file_name().is_none_or(|name| name != MAIN_FILE) {
+                    if !is_main(path) {
                         reader.problem(&key.span(), format!("[{section}] belongs into {MAIN_FILE}"));
                     } else if let Some(table) = reader.table(value, section) {
                         match section {
@@ -83,6 +86,12 @@ impl Document {
         self.rules.extend(rules);
         self.problems.extend(reader.finish());
     }
+}
+
+/// Whether it is the main file, and none of that name beside other parts.
+fn is_main(path: &Path) -> bool {
+    let directory = path.parent().and_then(Path::file_name);
+    path.file_name().is_some_and(|name| name == MAIN_FILE) && directory.is_none_or(|name| name != PARTS)
 }
 
 fn bundled(reader: &mut Reader<'_>, value: &Spanned<DeValue<'_>>) -> Option<Bundled> {
@@ -113,8 +122,13 @@ fn audit(reader: &mut Reader<'_>, table: &DeTable<'_>, settings: &mut Settings) 
             }
             "file" => {
                 let absolute = |text: &str| match Path::new(text) {
-                    path if path.is_absolute() && !text.contains(char::is_control) => Ok(path.to_owned()),
-                    _ => Err(format!("{text:?} is no absolute path")),
+                    path if path.is_absolute()
+                        && path.file_name().is_some()
+                        && !text.contains(char::is_control) =>
+                    {
+                        Ok(path.to_owned())
+                    }
+                    _ => Err(format!("{text:?} is no absolute path of a file")),
                 };
                 if let Some(file) = reader.converted(value, "file", absolute) {
                     audit.file = Some(file);

@@ -13,11 +13,8 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstat, lstat, stat};
 use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 
-use super::document::{Document, MAIN_FILE};
+use super::document::{Document, MAIN_FILE, PARTS};
 use super::error::Problem;
-
-/// The directory of further files.
-const PARTS: &str = "policy.d";
 
 /// More is no policy but an accident.
 const SIZE_LIMIT: u64 = 1 << 20;

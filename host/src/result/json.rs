@@ -180,7 +180,7 @@ fn write_lists(result: &CniResult, version: Version, out: &mut Map<String, Value
         out.insert("ips".into(), list.collect());
     }
     if !result.routes.is_empty() {
-        out.insert("routes".into(), result.routes.iter().map(|route| write_route(route)).collect());
+        out.insert("routes".into(), result.routes.iter().map(write_route).collect());
     }
 }
 

@@ -15,7 +15,7 @@ use weir_sdk::net::types::{IpFamily, NetError};
 use weir_sdk::request::{Attachment, Network};
 use weir_sdk::types::{CniResult, Dns, Sandbox};
 use weir_sdk::veth::Pair;
-use weir_sdk::{CniError, InterfacePlugin, IpNet, interface, ipam, read_config};
+use weir_sdk::{CniError, InterfacePlugin, interface, ipam, read_config};
 
 use crate::config::{Config, NetworkConfig};
 use crate::gateway::Gateways;
@@ -125,6 +125,9 @@ impl InterfacePlugin for Bridge {
                 config.bridge
             )));
         }
+        if config.promiscuous && !bridge.as_found().promiscuous {
+            return Err(CniError::changed(format!("check bridge {}: it is not promiscuous", config.bridge)));
+        }
         let far = container.link(&ifname)?;
         let far_info = far.as_found();
         interface::check_link(&far_info, "veth", &result)?;
@@ -141,15 +144,7 @@ impl InterfacePlugin for Bridge {
         // look at them either.
         let is_filtered = (config.masquerades || config.guards_mac) && attachment.is_made_here();
         if config.masquerades && is_filtered {
-            let entries = masquerade::list()?;
-            for ip in &ours {
-                if !entries.iter().any(|entry| entry.source == ip.address.address) {
-                    let address = IpNet::from(ip.address).addr();
-                    return Err(CniError::changed(format!(
-                        "check masquerading: {address} is not masqueraded"
-                    )));
-                }
-            }
+            interface::check_masquerade(&ours)?;
         }
         if let (true, Some(mac)) = (config.guards_mac && is_filtered, far_info.mac)
             && !guards::present(&near, mac)?

@@ -1,6 +1,7 @@
 //! The veth pair: one end in the container, the other a port of the bridge.
 
 use weir_sdk::CniError;
+use weir_sdk::mac;
 use weir_sdk::net::links::{Link, LinkInfo, Netns, PortOptions, VethEnd, VlanRange};
 use weir_sdk::net::types::NetError;
 use weir_sdk::types::{Interface, Sandbox};
@@ -55,6 +56,13 @@ pub(crate) fn of(
         let info = link.as_found();
         if info.kind.as_deref() != Some("veth") || Some(info.index) != far.peer {
             continue;
+        }
+        let mac = mac::text(info.mac);
+        if !interface.mac.is_empty() && interface.mac != mac {
+            return Err(CniError::changed(format!(
+                "check port {}: its hardware address is {mac}, not {}",
+                info.name, interface.mac
+            )));
         }
         if info.controller != Some(bridge.index) {
             return Err(CniError::changed(format!(

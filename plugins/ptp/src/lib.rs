@@ -110,6 +110,10 @@ impl InterfacePlugin for Ptp {
         let ours: Vec<IpConfig> =
             result.ips.iter().filter(|ip| ip.interface == Some(CONTAINER_INTERFACE)).cloned().collect();
         interface::check_addresses(&far, &ifname, &ours)?;
+        // Of what native plugins made, it is elsewhere.
+        if config.ip_masq && attachment.is_made_here() {
+            interface::check_masquerade(&ours)?;
+        }
         interface::check_routes(&far, &ifname, &result)
     }
 

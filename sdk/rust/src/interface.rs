@@ -150,6 +150,18 @@ pub fn masquerade(ips: &[IpConfig]) -> Result<(), CniError> {
     Ok(())
 }
 
+/// Fails unless what the addresses send to anywhere else is masqueraded.
+pub fn check_masquerade(ips: &[IpConfig]) -> Result<(), CniError> {
+    let entries = masquerade::list()?;
+    for ip in ips {
+        if !entries.iter().any(|entry| entry.source == ip.address.address) {
+            let address = IpNet::from(ip.address).addr();
+            return Err(CniError::changed(format!("check masquerading: {address} is not masqueraded")));
+        }
+    }
+    Ok(())
+}
+
 /// Checks `ipMasqBackend`, which makes no difference.
 pub fn check_masquerade_backend(backend: &str) -> Result<(), CniError> {
     if ["", "iptables", "nftables"].contains(&backend) {

@@ -117,6 +117,17 @@ fn gateways() -> Vec<Case> {
             Step::Del(0),
         ]),
         bridge(
+            "after the bridge's promiscuous mode was turned off",
+            r#"{"promiscMode":true,"ipam":{"type":"host-local","subnet":"10.1.0.0/24"}}"#,
+        )
+        .steps([
+            Step::Add(0),
+            Step::Check(0),
+            Step::OnNode("ip link set cni0 promisc off"),
+            Step::Changed(0),
+            Step::Del(0),
+        ]),
+        bridge(
             "with forceAddress and two ranges of IPv4",
             r#"{"isGateway":true,"forceAddress":true,"ipam":{"type":"host-local",
                 "ranges":[[{"subnet":"10.1.0.0/24"}],[{"subnet":"10.2.0.0/24"}]]}}"#,

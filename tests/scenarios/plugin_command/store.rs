@@ -2,6 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
 use nix::sys::stat::Mode;
@@ -109,6 +110,32 @@ pub(super) fn damaged() -> anyhow::Result<()> {
     mend()?;
     ensure!(fs::read(shop.only("components")?)? == fs::read(&component)?, "it was not mended");
     ensure!(shop.everything().len() == 4, "the store holds {:?}", shop.everything());
+    Ok(())
+}
+
+/// What is wrong with one component keeps no other from being compiled anew,
+/// and names of files are no types.
+pub(super) fn refreshed_and_removed() -> anyhow::Result<()> {
+    let shop = Shop::new()?;
+    shop.add("fixed")?;
+    shop.succeed(&format!("add {} --type counter", guest::component("counter")?.display()))?;
+    let files = |part: &str| -> anyhow::Result<Vec<PathBuf>> {
+        fs::read_dir(shop.store(part))?.map(|entry| Ok(entry?.path())).collect()
+    };
+    let mut components = files("components")?;
+    components.sort();
+    for compiled in files("compiled")? {
+        fs::remove_file(compiled)?;
+    }
+    fs::write(&components[0], b"x")?;
+    shop.fail("refresh", "it is not the component that was installed")?;
+    ensure!(files("compiled")?.len() == 1, "the other one was not compiled");
+    let victim = shop.store("victim");
+    fs::write(&victim, b"")?;
+    for name in ["../victim", "../lock", "..", "."] {
+        shop.fail(&format!("remove {name}"), "it is no name of a type")?;
+    }
+    ensure!(victim.exists(), "a file was removed that is no plugin");
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -13,6 +13,9 @@ use crate::audit::files;
 /// How often it is looked whether something was added.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// How often it is tried to find the files of a log while they are put aside.
+const LISTINGS: usize = 1000;
+
 /// More is no line of the audit log.
 const LINE_LIMIT: usize = 1 << 20;
 
@@ -20,8 +23,9 @@ const LINE_LIMIT: usize = 1 << 20;
 pub(super) struct Lines {
     path: PathBuf,
     open: Option<Open>,
-    /// Files that come next.
-    next: VecDeque<PathBuf>,
+    /// Files that come next. They are open already: by now others may have
+    /// their names.
+    next: VecDeque<io::Result<(File, u64)>>,
 }
 
 struct Open {
@@ -33,7 +37,7 @@ struct Open {
 
 impl Lines {
     pub(super) fn of(path: PathBuf) -> Self {
-        let next = files(&path).into_iter().map(|(path, _)| path).collect();
+        let next = open_all(&path).into();
         Self { path, open: None, next }
     }
 
@@ -52,28 +56,43 @@ impl Lines {
                     return Ok(Some(std::mem::take(&mut open.begun)));
                 }
             }
-            let Some(path) = self.next.pop_front() else { return Ok(None) };
-            match File::open(&path) {
-                Ok(file) => {
-                    let inode = file.metadata()?.ino();
-                    self.open = Some(Open { reader: BufReader::new(file), inode, begun: Vec::new() });
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => {
-                    return Err(io::Error::new(error.kind(), format!("{}: {error}", path.display())));
-                }
-            }
+            let Some(next) = self.next.pop_front() else { return Ok(None) };
+            let (file, inode) = next?;
+            self.open = Some(Open { reader: BufReader::new(file), inode, begun: Vec::new() });
         }
     }
 
     /// Waits a little, and finds files that came after the present one.
     pub(super) fn wait(&mut self) {
         thread::sleep(PAUSE);
-        let files = files(&self.path);
-        let seen =
-            self.open.as_ref().and_then(|open| files.iter().position(|(_, inode)| *inode == open.inode));
-        self.next = files.into_iter().skip(seen.map_or(0, |seen| seen + 1)).map(|(path, _)| path).collect();
+        let files = open_all(&self.path);
+        let is_open = |file: &io::Result<(File, u64)>| {
+            file.as_ref().is_ok_and(|(_, inode)| self.open.as_ref().is_some_and(|open| open.inode == *inode))
+        };
+        let seen = files.iter().position(is_open);
+        self.next = files.into_iter().skip(seen.map_or(0, |seen| seen + 1)).collect();
     }
+}
+
+/// Opens the files of a log, oldest first, as they were at one moment.
+fn open_all(path: &Path) -> Vec<io::Result<(File, u64)>> {
+    for _ in 0..LISTINGS {
+        let listed = files(path);
+        let opened: Vec<_> =
+            listed.iter().map(|(path, inode)| open(path).map(|file| (file, *inode))).collect();
+        let is_whole = opened.iter().all(|file| match file {
+            Ok((file, inode)) => file.metadata().is_ok_and(|state| state.ino() == *inode),
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        });
+        if is_whole && files(path) == listed {
+            return opened;
+        }
+    }
+    vec![Err(io::Error::other(format!("{}: it is put aside again and again", path.display())))]
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    File::open(path).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }
 
 impl Open {
@@ -131,6 +150,28 @@ mod tests {
         assert_eq!(all(&mut lines), ["5", "torn", "6", "7"]);
         lines.wait();
         assert!(all(&mut lines).is_empty());
+    }
+
+    #[test]
+    fn what_is_put_aside_before_it_is_read_is_not_passed_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let aside = |number: u32| directory.path().join(format!("log.{number}"));
+        fs::write(aside(2), "1\n").unwrap();
+        fs::write(aside(1), "2\n").unwrap();
+        fs::write(&path, "3\n").unwrap();
+        let mut lines = Lines::of(path.clone());
+        fs::rename(aside(2), aside(3)).unwrap();
+        fs::rename(aside(1), aside(2)).unwrap();
+        fs::rename(&path, aside(1)).unwrap();
+        fs::write(&path, "4\n").unwrap();
+        assert_eq!(all(&mut lines), ["1", "2", "3"]);
+        lines.wait();
+        assert_eq!(all(&mut lines), ["4"]);
+        // In the middle of it, one has no name.
+        fs::rename(aside(2), aside(3)).unwrap();
+        let mut lines = Lines::of(path);
+        assert_eq!(all(&mut lines), ["2", "3", "4"]);
     }
 
     #[test]

@@ -45,7 +45,6 @@ pub(super) fn run(path: &Path, kind: Option<&str>, allow: &[String], signature: 
             );
         }
     }
-    drop(writer);
 
     if !allow.is_empty() {
         let is_new = rule::write(paths.policy(), &kind, &digest, &interfaces)
@@ -57,6 +56,7 @@ pub(super) fn run(path: &Path, kind: Option<&str>, allow: &[String], signature: 
         }
         return Ok(());
     }
+    drop(writer);
     let candidate = Candidate { kind: &kind, digest: &digest.to_string(), is_bundled: false };
     let grants = grants::of(paths.policy(), &candidate, None, description);
     say!("{}", inspect::imports(description, &grants));

@@ -121,4 +121,8 @@ fn keys_that_do_nothing_are_found() {
         warns(&text, expected);
     }
     assert_eq!(warned(&format!("[[allow]]\nplugin = \"acme\"\n{digest}")), [""; 0]);
+    // The limit is the highest that any rule gives.
+    let two = "[[allow]]\nplugin = \"acme\"\ninterfaces = \"weir:store/*\"\nleases = 1
+        [[allow]]\nplugin = [\"acme\", \"other\"]\ninterfaces = \"weir:net/links\"\nleases = 5";
+    assert!(!warned(two).iter().any(|warning| warning.contains("leases")), "{:?}", warned(two));
 }

@@ -40,6 +40,7 @@ fn everything_wrong_is_found_with_its_position() {
         ("[[allow]]\nplugin = \"a\"\nplugin = \"b\"", "3:1"),
         ("[[allow]]\nplugin = \"a", "2:12"),
         ("[audit]\nfile = \"audit.jsonl\"", "2:8"),
+        ("[audit]\nfile = \"/\"", "2:8"),
         ("[audit]\nkeep = true", "2:8"),
         ("[plugins]\nsigning-keys = [\"x\"]", "2:17"),
         ("[plugin]\n", "1:2"),
@@ -77,4 +78,7 @@ fn sections_for_all_calls_stand_in_the_main_file() {
         ]
     );
     assert!(elsewhere.to_string().contains("and 1 more"), "{elsewhere}");
+    // Nor does a part replace the main file by having its name.
+    let namesake = Policy::parse(&[(PathBuf::from("/p/policy.d/policy.toml"), text.to_owned())]).unwrap_err();
+    assert_eq!(namesake.problems().len(), 2, "{namesake}");
 }

@@ -80,6 +80,12 @@ fn check_finds_another_hardware_address() {
         CniError::CHANGED,
         "its hardware address is 02:00:00:00:00:09",
     );
+    let port = |result: &CniResult| links::host().unwrap().link(&result.interfaces[1].name).unwrap();
+    check_finds(
+        |_, result| port(result).set_mac((2, 0, 0, 0, 0, 8)).unwrap(),
+        CniError::CHANGED,
+        "its hardware address is 02:00:00:00:00:08",
+    );
 }
 
 #[test]

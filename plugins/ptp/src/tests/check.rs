@@ -1,3 +1,4 @@
+use weir_sdk::double::firewall::masquerade;
 use weir_sdk::double::{IpamCall, Node, Side};
 use weir_sdk::net::links::{self, BridgeOptions};
 use weir_sdk::net::{addresses, routes};
@@ -97,6 +98,7 @@ fn check_finds_another_link_in_its_place() {
 #[test]
 fn check_finds_what_is_gone() {
     check_finds(|_, _| far().remove().unwrap(), CniError::KERNEL, "find link eth0");
+    check_finds(|_, _| masquerade::remove().unwrap(), CniError::CHANGED, "10.1.0.5 is not masqueraded");
     check_finds(|_, _| far().set_up(false).unwrap(), CniError::CHANGED, "check eth0: it is down");
     check_finds(|node, _| node.container_gone(), CniError::KERNEL, "does not exist any more");
     check_finds(|node, _| node.fail_next("ipam.check", CniError::new(107, "not leased")), 107, "not leased");
