@@ -9,6 +9,7 @@
 mod answers;
 mod attribute;
 mod batch;
+mod chain;
 mod channel;
 mod comment;
 mod conntrack;

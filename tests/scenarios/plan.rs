@@ -27,6 +27,7 @@ pub(super) fn tests() -> Vec<Test> {
         Test::new("plan: CHECK says whether the attachment is as it was", check),
         Test::new("plan: DEL of what is gone does nothing", gone),
         Test::new("plan: an exhausted pool is noticed", exhausted),
+        Test::new("plan: rules that were flushed are as good as there", flushed),
         Test::new("plan: the plugins of a list follow each other", list),
         Test::new("plan: a native plugin ends ADD, and is left out of DEL", native),
         Test::new("plan: the table says the same as JSON", table),
@@ -66,6 +67,19 @@ fn as_planned(network: &'static Network) -> anyhow::Result<()> {
         scene.silent(&scene.call("DEL", number).config(&config))?;
         let (expected, plan) = (operations(&audited(&scene, skip)?), planned(&value)?);
         ensure!(plan == expected, "planned was {plan:#?}, done is {expected:#?}");
+    }
+    Ok(())
+}
+
+/// ADD puts them back, which no plan can wait for.
+fn flushed() -> anyhow::Result<()> {
+    let scene = Scene::new(&RICH, 2)?;
+    scene.add(0)?;
+    let config = config(&scene);
+    for table in ["inet", "bridge"] {
+        scene.lab.on_node(&format!("nft flush table {table} weir"))?;
+        let value = plan_for(&scene, &config, "add", 1)?;
+        ensure!(value["outcome"] == "success", "ADD would fail: {value}");
     }
     Ok(())
 }

@@ -6,10 +6,10 @@ use netlink_packet_netfilter::nftables::InetHookNumber;
 
 use super::Firewall;
 use super::batch::{self, BaseChain, Batch, Outcome, Role};
+use super::chain;
 use super::channel::{Channel, Object};
 use super::comment::{self, ByteOrder};
 use super::error::{Cause, FirewallError};
-use super::network;
 use super::rule::{self, Expression};
 use super::set::{Data, Element, Set, Target, key_type};
 
@@ -160,7 +160,7 @@ struct Found {
 impl Found {
     fn of(channel: &mut Channel, keys: &Keys) -> Result<Self, Cause> {
         let [port, allowed] = keys.elements().map(|(set, key)| set.get(key));
-        let [prerouting, input] = [&PREROUTING, &INPUT].map(|chain| network::look_up(chain.name));
+        let [prerouting, input] = [&PREROUTING, &INPUT].map(|chain| chain::look_up(chain.name));
         let (generation, [port, allowed, prerouting, input]) =
             channel.objects(FAMILY, [port, allowed, prerouting, input])?;
         let element = |answer: Option<Object>| Element::read(&answer?).pop();
@@ -168,7 +168,7 @@ impl Found {
             generation,
             port: element(port),
             allowed: element(allowed),
-            has_rules: network::is_used(prerouting.as_ref()) && network::is_used(input.as_ref()),
+            has_rules: [prerouting, input].iter().all(|hook| chain::has_rules(hook.as_ref())),
         })
     }
 }
@@ -178,19 +178,13 @@ fn has_sets(channel: &mut Channel) -> Result<bool, Cause> {
     Ok(set.is_some())
 }
 
-/// Puts back the rules that somebody has flushed, with the chains of the hooks.
-fn mend(channel: &mut Channel, generation: u32) -> Result<(), Cause> {
-    let mut batch = Batch::new(FAMILY);
+/// Puts back the rules, and the chains of the hooks.
+fn mend_base(batch: &mut Batch) {
     for chain in [&PREROUTING, &INPUT] {
         batch.base_chain(chain);
         batch.flush_chain(chain.name);
     }
-    rules(&mut batch);
-    // The generation makes sure that nobody else has done it meanwhile.
-    match channel.commit(&batch, Some(generation))? {
-        Outcome::Committed | Outcome::Outdated => Ok(()),
-        Outcome::Refused(refused) => batch::failure(&refused, false).map_or(Ok(()), Err),
-    }
+    rules(batch);
 }
 
 fn add(channel: &mut Channel, owner: &str, keys: &Keys) -> Result<(), Cause> {
@@ -198,17 +192,17 @@ fn add(channel: &mut Channel, owner: &str, keys: &Keys) -> Result<(), Cause> {
         .ok_or_else(|| Cause::Invalid(format!("{owner:?} cannot be kept as the owner's name")))?;
     loop {
         let Found { generation, port, allowed, has_rules } = Found::of(channel, keys)?;
-        if !has_rules && (port.is_some() || has_sets(channel)?) {
-            mend(channel, generation)?;
-            continue;
-        }
-        if port.is_some() && allowed.as_ref().is_some_and(|allowed| comment::names(&allowed.owner, owner)) {
+        let is_own = allowed.as_ref().is_some_and(|allowed| comment::names(&allowed.owner, owner));
+        if has_rules && port.is_some() && is_own {
             return Ok(());
         }
         let makes_base = port.is_none() && allowed.is_none() && !has_sets(channel)?;
         let mut batch = Batch::new(FAMILY);
         if makes_base {
-            base(&mut batch);
+            make_base(&mut batch);
+        } else if !has_rules {
+            // Somebody has flushed them.
+            mend_base(&mut batch);
         }
         let mut addresses = match &port {
             None if allowed.is_none() => 0,
@@ -234,7 +228,7 @@ fn add(channel: &mut Channel, owner: &str, keys: &Keys) -> Result<(), Cause> {
 }
 
 /// What all ports share. The sets make it happen once.
-fn base(batch: &mut Batch) {
+fn make_base(batch: &mut Batch) {
     batch.table("weir's: bridge ports drop forged source addresses; changes by others are lost", NEEDS_TABLE);
     batch.base_chain(&PREROUTING);
     batch.base_chain(&INPUT);

@@ -8,10 +8,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use netlink_packet_netfilter::NetfilterProtoFamily;
-use netlink_packet_netfilter::nftables::{ChainMessage, InetHookNumber, NfTablesMessage};
+use netlink_packet_netfilter::nftables::InetHookNumber;
 use nix::libc::EBUSY;
 
 use super::batch::{self, BaseChain, Batch, Outcome, Role};
+use super::chain;
 use super::channel::Channel;
 use super::comment::{self, ByteOrder};
 use super::error::{Cause, FirewallError};
@@ -96,10 +97,10 @@ impl Firewall {
             || format!("look up the masquerading of {source}"),
             |channel| {
                 let wanted =
-                    [sources(source).get(&network::octets(source)), network::look_up(POSTROUTING.name)];
-                let (_, [element, base]) = channel.objects(FAMILY, wanted)?;
+                    [sources(source).get(&network::octets(source)), chain::look_up(POSTROUTING.name)];
+                let (_, [element, hook]) = channel.objects(FAMILY, wanted)?;
                 // Without rules, elements do nothing.
-                let element = element.filter(|_| network::is_used(base.as_ref()));
+                let element = element.filter(|_| chain::has_rules(hook.as_ref()));
                 Ok(element.and_then(|answer| Element::read(&answer).pop()))
             },
         )?;
@@ -151,11 +152,13 @@ struct Entry<'a> {
     chain: String,
 }
 
-/// What adding an entry takes beside its element.
-#[derive(Default)]
-struct Missing {
-    base: bool,
-    network: bool,
+/// What all networks of a family share, as it was found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Base {
+    Whole,
+    Missing,
+    /// The set is there, and the rules are not: somebody has flushed them.
+    Flushed,
 }
 
 impl<'a> Entry<'a> {
@@ -177,29 +180,36 @@ impl<'a> Entry<'a> {
         let sources = sources(self.source);
         loop {
             let wanted =
-                [sources.get(&self.key), network::look_up(&self.chain), network::look_up(POSTROUTING.name)];
-            let (generation, [element, chain, base]) = channel.objects(FAMILY, wanted)?;
-            if !network::is_used(base.as_ref()) {
-                let (_, [set]) = channel.objects(FAMILY, [sources.look_up()])?;
-                if set.is_some() {
-                    mend(channel, generation)?;
-                    continue;
+                [sources.get(&self.key), chain::look_up(&self.chain), chain::look_up(POSTROUTING.name)];
+            let (generation, [element, chain, hook]) = channel.objects(FAMILY, wanted)?;
+            let has_rules = chain::has_rules(hook.as_ref());
+            let base = if has_rules && chain.is_some() {
+                Base::Whole
+            } else {
+                match channel.objects(FAMILY, [sources.look_up()])? {
+                    (_, [None]) => Base::Missing,
+                    (_, [Some(_)]) if has_rules => Base::Whole,
+                    (_, [Some(_)]) => Base::Flushed,
                 }
-            }
+            };
             let element = element.and_then(|answer| Element::read(&answer).pop());
-            if element.as_ref().is_some_and(|element| self.is(element)) {
+            if base == Base::Whole && element.as_ref().is_some_and(|element| self.is(element)) {
                 return Ok(());
             }
-            let mut missing = Missing { base: false, network: chain.is_none() };
-            if missing.network {
-                let (_, [set]) = channel.objects(FAMILY, [sources.look_up()])?;
-                missing.base = set.is_none();
+            let mut batch = Batch::new(FAMILY);
+            match base {
+                Base::Whole => {}
+                Base::Missing => make_base(&mut batch, self.source),
+                Base::Flushed => mend_base(channel, &mut batch)?,
             }
-            match channel.commit(&self.batch(&missing, element.is_some()), None)? {
+            self.fill(&mut batch, chain.is_none(), element.is_some());
+            // The generation makes sure that nobody else has mended it.
+            let generation = (base == Base::Flushed).then_some(generation);
+            match channel.commit(&batch, generation)? {
                 Outcome::Committed => return Ok(()),
                 Outcome::Outdated => {}
                 Outcome::Refused(refused) => {
-                    if let Some(cause) = batch::failure(&refused, missing.base) {
+                    if let Some(cause) = batch::failure(&refused, base == Base::Missing) {
                         return Err(cause);
                     }
                 }
@@ -211,53 +221,47 @@ impl<'a> Entry<'a> {
         comment::names(&element.owner, self.owner) && element.chain.as_deref() == Some(&self.chain)
     }
 
-    fn batch(&self, missing: &Missing, replaces: bool) -> Batch {
-        let mut batch = Batch::new(FAMILY);
-        if missing.base {
-            base(&mut batch, self.source);
-        }
-        if missing.network {
+    /// Adds the element, and the network's chain if it is missing.
+    fn fill(&self, batch: &mut Batch, makes_chain: bool, replaces: bool) {
+        if makes_chain {
             batch.chain(Role::Network, &self.chain);
-            for rule in network::rules(self.direct) {
-                batch.rule(Role::Network, &self.chain, rule, NEEDS_MASQUERADE);
-            }
+            network_rules(batch, &self.chain, self.direct);
         }
         let sources = sources(self.source);
         if replaces {
             batch.remove(sources, &self.key);
         }
         batch.add(Role::Owned, sources, &self.key, Data::Chain(&self.chain), self.userdata.clone());
-        batch
     }
 }
 
-/// Puts back the rules that somebody has flushed, with the chain of the hook,
-/// while the sets and the chains of networks are still there.
-fn mend(channel: &mut Channel, generation: u32) -> Result<(), Cause> {
+fn network_rules(batch: &mut Batch, chain: &str, direct: IpNet) {
+    for rule in network::rules(direct) {
+        batch.rule(Role::Network, chain, rule, NEEDS_MASQUERADE);
+    }
+}
+
+/// Puts back the rules, and the chain of the hook. Where they were flushed,
+/// those of all networks were as well.
+fn mend_base(channel: &mut Channel, batch: &mut Batch) -> Result<(), Cause> {
     let (_, sets) = channel.objects(FAMILY, [SOURCES_4.look_up(), SOURCES_6.look_up()])?;
-    let request = NfTablesMessage::GetChain(ChainMessage { attributes: Vec::new() });
-    let (chains, _) = channel.dump(FAMILY, &request)?;
-    let mut batch = Batch::new(FAMILY);
+    let (chains, _) = channel.dump(FAMILY, &chain::list())?;
     batch.base_chain(&POSTROUTING);
     let families = [IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()];
     for (like, _) in families.into_iter().zip(&sets).filter(|(_, set)| set.is_some()) {
-        follow(&mut batch, like);
+        follow(batch, like);
     }
-    for (name, direct) in chains.iter().filter_map(|chain| network::of_answer(chain)) {
-        batch.flush_chain(name);
-        for rule in network::rules(direct) {
-            batch.rule(Role::Network, name, rule, NEEDS_MASQUERADE);
+    for chain in chains.iter().filter_map(|answer| chain::name(answer)) {
+        if let Some(direct) = network::of_chain(chain) {
+            batch.flush_chain(chain);
+            network_rules(batch, chain, direct);
         }
     }
-    // The generation makes sure that nobody else has done it meanwhile.
-    match channel.commit(&batch, Some(generation))? {
-        Outcome::Committed | Outcome::Outdated => Ok(()),
-        Outcome::Refused(refused) => batch::failure(&refused, false).map_or(Ok(()), Err),
-    }
+    Ok(())
 }
 
 /// What all networks of a family share. The set makes it happen once.
-fn base(batch: &mut Batch, like: IpAddr) {
+fn make_base(batch: &mut Batch, like: IpAddr) {
     batch.table(
         "weir's: containers leave the node with its addresses; changes by others are lost",
         NEEDS_TABLE,
@@ -320,16 +324,20 @@ fn direct(element: &Element) -> Option<IpNet> {
 }
 
 fn sweep(channel: &mut Channel) -> Result<usize, Cause> {
-    let request = NfTablesMessage::GetChain(ChainMessage { attributes: Vec::new() });
     // A chain that is missed or seen twice matters little here.
-    let (chains, _) = channel.dump(FAMILY, &request)?;
+    let (chains, _) = channel.dump(FAMILY, &chain::list())?;
     let mut removed = 0;
     let rules = |name: &str| {
         network::of_chain(name)
             .map(|_| network::RULES)
             .or_else(|| answers::of_chain(name).map(answers::count))
     };
-    for chain in chains.iter().filter_map(|chain| network::of_unused_chain(chain, rules)) {
+    // Nothing but its own rules counts.
+    let unused = |answer| {
+        let name = chain::name(answer)?;
+        (chain::uses(answer)? <= rules(name)?).then_some(name)
+    };
+    for chain in chains.iter().filter_map(|answer| unused(answer)) {
         let mut batch = Batch::new(FAMILY);
         batch.remove_chain(chain);
         match channel.commit(&batch, None)? {

@@ -5,21 +5,14 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use netlink_packet_netfilter::nftables::{ChainAttribute, ChainMessage, NfTablesMessage, Verdict};
+use netlink_packet_netfilter::nftables::Verdict;
 
-use super::TABLE;
-use super::attribute::{attribute, number, text};
-use super::channel::Object;
 use super::rule::{self, Expression};
 
 /// How many rules a network's chain has.
 pub(super) const RULES: u32 = 3;
 
 const PREFIX: &str = "direct-";
-
-const NFTA_CHAIN_TABLE: u16 = 1;
-const NFTA_CHAIN_NAME: u16 = 3;
-const NFTA_CHAIN_USE: u16 = 6;
 
 /// The name of a network's chain. nft allows no colon in a name.
 pub(super) fn chain_name(direct: IpNet) -> String {
@@ -29,34 +22,6 @@ pub(super) fn chain_name(direct: IpNet) -> String {
 /// The network whose chain has this name, if it is one.
 pub(super) fn of_chain(name: &str) -> Option<IpNet> {
     name.strip_prefix(PREFIX)?.replace('_', ":").parse().ok()
-}
-
-/// Asks for a network's chain.
-pub(super) fn look_up(chain: &str) -> NfTablesMessage {
-    let attributes = vec![ChainAttribute::Table(TABLE.to_owned()), ChainAttribute::Name(chain.to_owned())];
-    NfTablesMessage::GetChain(ChainMessage { attributes })
-}
-
-/// The name of the chain in an answer, if it is weir's, has as many rules as
-/// `rules` says and nothing but these uses it.
-pub(super) fn of_unused_chain(answer: &[u8], rules: impl FnOnce(&str) -> Option<u32>) -> Option<&str> {
-    let table = attribute(answer, NFTA_CHAIN_TABLE).and_then(text)?;
-    let name = attribute(answer, NFTA_CHAIN_NAME).and_then(text)?;
-    let uses = attribute(answer, NFTA_CHAIN_USE).and_then(number)?;
-    (table == TABLE && uses <= rules(name)?).then_some(name)
-}
-
-/// Whether anything is in a base chain, or leads to another one: what an
-/// operator flushes is empty.
-pub(super) fn is_used(answer: Option<&Object>) -> bool {
-    answer.and_then(|answer| attribute(answer, NFTA_CHAIN_USE)).and_then(number).is_some_and(|uses| uses > 0)
-}
-
-/// The network whose chain is in an answer, if it is weir's.
-pub(super) fn of_answer(answer: &[u8]) -> Option<(&str, IpNet)> {
-    let table = attribute(answer, NFTA_CHAIN_TABLE).and_then(text)?;
-    let name = attribute(answer, NFTA_CHAIN_NAME).and_then(text)?;
-    (table == TABLE).then_some((name, of_chain(name)?))
 }
 
 /// The rules of a network's chain.

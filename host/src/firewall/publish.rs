@@ -22,7 +22,7 @@ use super::error::{Cause, FirewallError};
 use super::imagined::Imagined;
 use super::publication::Publication;
 use super::set::{Data, Element, Set};
-use super::{Firewall, answers, conntrack, network};
+use super::{Firewall, answers, chain, conntrack};
 use maps::{MAPS_4, MAPS_6};
 
 const FAMILY: NetfilterProtoFamily = NetfilterProtoFamily::Inet;
@@ -294,7 +294,7 @@ fn addition(
     networks.dedup();
     for networks in networks.chunks(QUESTIONS) {
         let questions: Vec<_> =
-            networks.iter().map(|network| network::look_up(&answers::chain_name(*network))).collect();
+            networks.iter().map(|network| chain::look_up(&answers::chain_name(*network))).collect();
         let (_, chains) = channel.objects_of(FAMILY, &questions)?;
         for network in
             networks.iter().zip(chains).filter(|(_, chain)| chain.is_none()).map(|(network, _)| network)
