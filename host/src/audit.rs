@@ -92,6 +92,12 @@ struct State {
     loss: Option<io::Error>,
 }
 
+impl State {
+    fn new(sink: Sink) -> Self {
+        Self { sink, lines: Vec::new(), refusals: 0, loss: None }
+    }
+}
+
 enum Sink {
     /// There is no log, or it cannot be written to.
     Nowhere,
@@ -113,13 +119,13 @@ impl Audit {
         } else {
             Sink::Nowhere
         };
-        let state = RefCell::new(State { sink, lines: Vec::new(), refusals: 0, loss: None });
+        let state = RefCell::new(State::new(sink));
         Ok(Self { who, path, settings: settings.clone(), state })
     }
 
     /// A log that records nothing, for a plan.
     pub(crate) fn nowhere(settings: &AuditSettings, who: Who) -> Self {
-        let state = RefCell::new(State { sink: Sink::Nowhere, lines: Vec::new(), refusals: 0, loss: None });
+        let state = RefCell::new(State::new(Sink::Nowhere));
         Self { who, path: PathBuf::new(), settings: settings.clone(), state }
     }
 

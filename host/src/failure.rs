@@ -65,6 +65,16 @@ impl Failure {
         self
     }
 
+    /// Everything that failed, under the code of what failed first.
+    pub(crate) fn all(failures: Vec<Self>) -> Result<(), Self> {
+        let mut failures = failures.into_iter();
+        let Some(mut first) = failures.next() else { return Ok(()) };
+        for failure in failures {
+            first.message = format!("{}; {failure}", first.message);
+        }
+        Err(first)
+    }
+
     /// An environment variable is missing or wrong.
     pub(crate) fn environment(message: impl Into<String>) -> Self {
         Self::new(code::ENVIRONMENT, message)

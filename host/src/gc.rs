@@ -29,12 +29,7 @@ pub(crate) fn collect(call: &Call, rest: impl FnOnce() -> Result<(), Failure>) -
     if let Err(failure) = rest() {
         failures.push(failure);
     }
-    let mut failures = failures.into_iter();
-    let Some(mut first) = failures.next() else { return Ok(()) };
-    for failure in failures {
-        first.message = format!("{}; {failure}", first.message);
-    }
-    Err(first)
+    Failure::all(failures)
 }
 
 /// Whether something belongs to the network and to none of its attachments.

@@ -18,7 +18,7 @@ wasmtime::component::bindgen!({
     },
 });
 
-pub(crate) use self::weir::net::types::{IpAddress, IpFamily, IpPrefix, NetError};
+pub(crate) use self::weir::net::types::{IpAddress, IpFamily, IpPrefix, MacAddress, NetError};
 
 /// Reads an address.
 pub(crate) fn ip(address: IpAddress) -> IpAddr {
@@ -40,6 +40,16 @@ pub(crate) fn to_ip(address: IpAddr) -> IpAddress {
             IpAddress::Ipv6((a, b, c, d, e, f, g, h))
         }
     }
+}
+
+/// Reads a hardware address.
+pub(crate) fn mac((a, b, c, d, e, f): MacAddress) -> [u8; 6] {
+    [a, b, c, d, e, f]
+}
+
+/// Writes a hardware address.
+pub(crate) fn to_mac([a, b, c, d, e, f]: [u8; 6]) -> MacAddress {
+    (a, b, c, d, e, f)
 }
 
 /// Reads an address with a prefix length; `None` if the length is too large.

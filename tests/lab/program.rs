@@ -96,6 +96,15 @@ impl Program {
             .with_context(|| format!("execute {}", Path::new(&self.path).display()))
     }
 
+    /// The same, and hands over all of its input.
+    pub(crate) fn start_with_input(&self) -> anyhow::Result<Child> {
+        let mut child = self.start()?;
+        if let Some(mut pipe) = child.stdin.take() {
+            pipe.write_all(self.input_bytes())?;
+        }
+        Ok(child)
+    }
+
     /// Runs it to its end in the calling thread's namespaces.
     pub(crate) fn run(&self) -> anyhow::Result<Output> {
         let mut child = self.start()?;

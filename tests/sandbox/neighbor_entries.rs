@@ -43,11 +43,6 @@ fn steps(more: impl IntoIterator<Item = Value>) -> Value {
     pair().into_iter().chain(more).collect()
 }
 
-/// ADD, which has to succeed.
-fn attach(stage: &Stage, steps: Value) -> anyhow::Result<()> {
-    stage.answer(&stage.call("ADD", steps))?.success().map(drop).context("ADD")
-}
-
 /// DEL without steps, which has to succeed.
 fn detach(stage: &Stage) -> anyhow::Result<()> {
     stage.answer(&stage.call("DEL", json!([])))?.silence().context("DEL")
@@ -104,13 +99,13 @@ fn come_and_go() -> anyhow::Result<()> {
         ensure!(entries.contains(&format!("{STATION} master br-h static")), "at hv0: {entries}");
         anyhow::Ok(())
     };
-    attach(&stage, all())?;
+    stage.attach(all())?;
     is_there(&stage)?;
     detach(&stage)?;
     // That the neighbor of the operator is there still is part of it.
     stage.unchanged().context("after DEL")?;
 
-    attach(&stage, all())?;
+    stage.attach(all())?;
     is_there(&stage)?;
     let mut config = stage.config();
     config["cni.dev/valid-attachments"] = json!([]);
@@ -124,13 +119,13 @@ fn come_and_go() -> anyhow::Result<()> {
 
 fn replaced() -> anyhow::Result<()> {
     let mut stage = Stage::new(&rule())?;
-    attach(&stage, steps([add("10.66.0.4", 3)]))?;
+    stage.attach(steps([add("10.66.0.4", 3)]))?;
     stage.lab.on_node(&format!("ip neighbour replace 10.66.0.5 lladdr {OTHER} dev br-h nud permanent"))?;
     detach(&stage)?;
     expect(&stage, &[("10.66.0.5", OTHER)])?;
     // Taken away by somebody, there is nothing to take back.
     stage.accept()?;
-    attach(&stage, steps([add("10.66.0.4", 1)]))?;
+    stage.attach(steps([add("10.66.0.4", 1)]))?;
     stage.lab.on_node("ip neighbour del 10.66.0.4 dev br-h")?;
     detach(&stage)?;
     stage.unchanged()
@@ -143,21 +138,18 @@ fn removed() -> anyhow::Result<()> {
     }
     stage.accept()?;
     let remove = |address: &str, mac: &str| json!({ "do": "remove-neighbors", "link": "br-h", "address": address, "mac": mac });
-    attach(
-        &stage,
-        steps([
-            add("10.66.0.4", 2),
-            remove("10.66.0.4", STATION),
-            remove("10.66.0.7", EXISTING),
-            // It has another hardware address: nothing is done.
-            remove("10.66.0.8", OTHER),
-        ]),
-    )?;
+    stage.attach(steps([
+        add("10.66.0.4", 2),
+        remove("10.66.0.4", STATION),
+        remove("10.66.0.7", EXISTING),
+        // It has another hardware address: nothing is done.
+        remove("10.66.0.8", OTHER),
+    ]))?;
     expect(&stage, &[("10.66.0.5", STATION), ("10.66.0.8", EXISTING)])?;
     detach(&stage)?;
     stage.unchanged().context("after DEL")?;
     // DEL of the plugin itself takes back what ADD added.
-    attach(&stage, steps([add("10.66.0.4", 1)]))?;
+    stage.attach(steps([add("10.66.0.4", 1)]))?;
     let del = json!([remove("10.66.0.4", STATION)]);
     stage.answer(&stage.call("DEL", del))?.silence().context("DEL of the plugin")?;
     stage.unchanged()
@@ -166,10 +158,10 @@ fn removed() -> anyhow::Result<()> {
 fn learned() -> anyhow::Result<()> {
     let stage = Stage::new(&rule())?;
     stage.lab.on_node(&format!("ip neighbour add 10.66.0.4 lladdr {OTHER} dev br-h nud reachable"))?;
-    attach(
-        &stage,
-        steps([add("10.66.0.4", 1), json!({ "do": "add-forwarding", "link": "hv0", "mac": STATION })]),
-    )?;
+    stage.attach(steps([
+        add("10.66.0.4", 1),
+        json!({ "do": "add-forwarding", "link": "hv0", "mac": STATION }),
+    ]))?;
     expect(&stage, &[("10.66.0.4", STATION)])?;
     detach(&stage)?;
     stage.unchanged()
@@ -197,7 +189,7 @@ fn tunnel() -> anyhow::Result<()> {
         json!({ "do": "list-neighbors", "side": "container", "link": "eth0", "forwarding": true, "count": 4 }),
         json!({ "do": "answer-interface", "name": "eth0" }),
     ];
-    attach(&stage, all.iter().cloned().collect())?;
+    stage.attach(all.iter().cloned().collect())?;
     let shown = stage.lab.in_container(0, "bridge fdb show dev eth0")?;
     for (mac, destination) in
         [(zeros, "192.0.2.1"), (zeros, "192.0.2.2"), (zeros, "192.0.2.3"), (STATION, "192.0.2.2")]
@@ -258,7 +250,7 @@ fn planned() -> anyhow::Result<()> {
     );
     stage.unchanged()?;
     // And so it comes.
-    attach(&stage, config["attack"]["ADD"].clone())?;
+    stage.attach(config["attack"]["ADD"].clone())?;
     detach(&stage)?;
     stage.unchanged()
 }

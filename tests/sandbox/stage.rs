@@ -183,7 +183,12 @@ impl Stage {
         self.call_with(command, &config)
     }
 
-    /// The same, with a whole configuration.
+    /// ADD, which has to succeed.
+    pub(super) fn attach(&self, steps: Value) -> anyhow::Result<()> {
+        self.answer(&self.call("ADD", steps))?.success().map(drop).context("ADD")
+    }
+
+    /// A call with a whole configuration.
     pub(super) fn call_with(&self, command: &str, config: &Value) -> Call {
         let call = match command {
             "GC" | "STATUS" => self.with_policy(self.lab.call(self.kind, command)),

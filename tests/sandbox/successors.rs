@@ -15,10 +15,9 @@ pub(super) fn tests() -> Vec<Test> {
 
 const MAC: &str = "02:66:66:66:66:66";
 
-/// ADD, which has to succeed.
 fn attach(stage: &Stage, mut steps: Vec<Value>) -> anyhow::Result<()> {
     steps.push(json!({ "do": "answer-interface", "name": "eth0" }));
-    stage.answer(&stage.call("ADD", Value::from(steps)))?.success().map(drop).context("ADD")
+    stage.attach(steps.into())
 }
 
 /// Somebody makes a link of that name; the attachment's DEL must not touch it.

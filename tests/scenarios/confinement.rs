@@ -2,7 +2,6 @@
 //! outside, while a change that does not end holds it up.
 
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::process::Child;
@@ -57,10 +56,7 @@ impl Stalled {
     /// Starts a call that stalls at its first change, and waits until it does.
     fn start(scene: &Scene, call: &Call) -> anyhow::Result<Self> {
         let call = call.clone().variable("WEIR_FAULT", "stall-before:1").variable("WEIR_TIMEOUT", "20");
-        let mut child = scene.lab.node.enter(|| call.program().start())?;
-        if let Some(mut input) = child.stdin.take() {
-            input.write_all(call.program().input_bytes())?;
-        }
+        let child = scene.lab.node.enter(|| call.program().start_with_input())?;
         let stalled = Self { child };
         let deadline = Instant::now() + Duration::from_secs(10);
         while Instant::now() < deadline {

@@ -1,7 +1,6 @@
 //! Native IPAM plugins that weir's bridge asks: the contract of delegation
 //! (specification, section "Plugin Delegation").
 
-use std::io::Write;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -218,10 +217,7 @@ fn killed() -> anyhow::Result<()> {
         esac"#;
     let (scene, script) = scene_with(&BRIDGE, "scripted", body)?;
     let call = scene.call("ADD", 0);
-    let mut child = scene.lab.node.enter(|| call.program().start())?;
-    if let Some(mut input) = child.stdin.take() {
-        input.write_all(call.program().input_bytes())?;
-    }
+    let mut child = scene.lab.node.enter(|| call.program().start_with_input())?;
     let started = Instant::now();
     while !script.has("begun") {
         ensure!(started.elapsed() < SLACK, "the IPAM plugin was not called");

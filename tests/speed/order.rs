@@ -130,10 +130,7 @@ impl Program {
 
     /// Runs a call to its end, and adds the functions that it runs.
     fn follow(&self, call: &Call, order: &mut Vec<u64>) -> Result<()> {
-        let mut child = call.program().start()?;
-        if let Some(mut pipe) = child.stdin.take() {
-            std::io::Write::write_all(&mut pipe, call.program().input_bytes())?;
-        }
+        let child = call.program().start_with_input()?;
         let pid = Pid::from_raw(i32::try_from(child.id())?);
         ensure!(
             matches!(waitpid(pid, None)?, WaitStatus::Stopped(_, Signal::SIGTRAP)),

@@ -130,7 +130,7 @@ fn a_journal_that_is_missing_or_goes_away_is_replaced_by_the_file() {
     let journal = UnixDatagram::bind(&socket).unwrap();
     let sink = open(&settings, &path, &socket).unwrap();
     assert!(matches!(sink, Sink::Journald(_)));
-    let state = RefCell::new(State { sink, lines: Vec::new(), refusals: 0, loss: None });
+    let state = RefCell::new(State::new(sink));
     let audit = Audit { who: who(), path: path.clone(), settings, state };
     audit.add(record("to the journal", Outcome::Done));
     assert!(audit.directory().is_some());

@@ -3,7 +3,6 @@
 use wasmtime::component::Resource;
 
 use super::error::{failure_to_net_error, net_error};
-use super::link_info::{mac_address, mac_bytes};
 use super::links::LinkHandle;
 use super::neighbors::{check_length, station_address, station_mac};
 use crate::call::Served;
@@ -28,7 +27,7 @@ impl Session {
             link.netns.forwarding(link.index()).map_err(net_error)
         });
         let info = |ForwardingState { forwarding, permanent }| ForwardingInfo {
-            mac: mac_address(forwarding.mac),
+            mac: wit::to_mac(forwarding.mac),
             destination: forwarding.destination.map(wit::to_ip),
             permanent,
         };
@@ -229,7 +228,7 @@ fn entries(wanted: &[neighbors::Forwarding]) -> Result<Vec<Forwarding>, NetError
     check_length(wanted)?;
     let entry = |entry: &neighbors::Forwarding| {
         let destination = entry.destination.map(station_address).transpose()?;
-        let mac = match mac_bytes(entry.mac) {
+        let mac = match wit::mac(entry.mac) {
             ALL_ADDRESSES if destination.is_some() => ALL_ADDRESSES,
             _ => station_mac(entry.mac)?,
         };

@@ -3,15 +3,14 @@
 use wasmtime::component::Resource;
 
 use super::error::{failure_to_net_error, net_error};
-use super::link_info::mac_bytes;
 use super::links::LinkHandle;
 use crate::call::Served;
 use crate::failure::Failure;
 use crate::journal::{Inverse, Side};
 use crate::session::Session;
-use crate::wit::NetError;
 use crate::wit::weir::firewall::guards;
 use crate::wit::weir::net::types::MacAddress;
+use crate::wit::{self, NetError};
 
 impl guards::Host for Session {
     fn add(&mut self, link: Resource<LinkHandle>, mac: MacAddress) -> Served<Result<(), NetError>> {
@@ -28,7 +27,7 @@ impl guards::Host for Session {
             Ok(port) => port,
             Err(error) => return Ok(Err(net_error(error))),
         };
-        let mac = mac_bytes(mac);
+        let mac = wit::mac(mac);
         let inverse = Inverse::RemoveGuard { port: port.clone(), mac };
         let added = self.call.change(&self.guest, "guard", port.as_str(), Some(inverse), || {
             self.call.node.firewall(|firewall| firewall.guard_add(&owner, &port, mac))
@@ -63,7 +62,7 @@ impl guards::Host for Session {
             return Ok(Err(denied));
         }
         let port = link.name().to_owned();
-        let present = self.call.node.firewall(|firewall| firewall.guard_present(&port, mac_bytes(mac)));
+        let present = self.call.node.firewall(|firewall| firewall.guard_present(&port, wit::mac(mac)));
         Ok(present.map_err(failure_to_net_error))
     }
 }

@@ -1,14 +1,14 @@
 //! What the kernel says of a link, as the contract describes it.
 
 use crate::netlink::{LinkState, OperState};
+use crate::wit;
 use crate::wit::weir::net::links::{self, LinkInfo, PortOptions};
-use crate::wit::weir::net::types::MacAddress;
 
 pub(super) fn link_info(link: LinkState) -> LinkInfo {
     LinkInfo {
         name: link.name,
         index: link.index,
-        mac: link.mac.map(mac_address),
+        mac: link.mac.map(wit::to_mac),
         mtu: link.mtu,
         up: link.up,
         promiscuous: link.promiscuous,
@@ -25,12 +25,4 @@ pub(super) fn link_info(link: LinkState) -> LinkInfo {
         port: link.port.map(|port| PortOptions { hairpin: port.hairpin, isolated: port.isolated }),
         vlan_filtering: link.vlan_filtering,
     }
-}
-
-pub(super) fn mac_bytes((a, b, c, d, e, f): MacAddress) -> [u8; 6] {
-    [a, b, c, d, e, f]
-}
-
-pub(super) fn mac_address([a, b, c, d, e, f]: [u8; 6]) -> MacAddress {
-    (a, b, c, d, e, f)
 }

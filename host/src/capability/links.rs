@@ -6,12 +6,13 @@ use std::time::Duration;
 use wasmtime::component::Resource;
 
 use super::error::net_error;
-use super::link_info::{link_info, mac_bytes};
+use super::link_info::link_info;
 use crate::call::Served;
 use crate::journal::{Inverse, LinkId, Side};
 use crate::netlink::{LinkState, NetlinkError, Netns, PortFlags};
 use crate::request::Command;
 use crate::session::Session;
+use crate::wit;
 use crate::wit::weir::net::links::{self, LinkInfo, PortOptions, VlanRange};
 use crate::wit::weir::net::types::{self, MacAddress, NetError};
 
@@ -118,9 +119,8 @@ impl links::HostLink for Session {
     }
 
     fn set_up(&mut self, link: Resource<LinkHandle>, up: bool) -> Served<Result<(), NetError>> {
-        let permitted =
-            if up { self.own_or_shared(&link, "set-up")? } else { self.own_only(&link, "set-down")? };
-        if let Err(denied) = permitted {
+        let operation = if up { "set-up" } else { "set-down" };
+        if let Err(denied) = self.may_switch(&link, operation, up)? {
             return Ok(Err(denied));
         }
         let done = self.change_link(
@@ -154,7 +154,7 @@ impl links::HostLink for Session {
 
     fn set_mac(&mut self, link: Resource<LinkHandle>, mac: MacAddress) -> Served<Result<(), NetError>> {
         // Given its own address once more, a bridge keeps it.
-        let denied = if self.link_of(&link)?.found.mac == Some(mac_bytes(mac)) {
+        let denied = if self.link_of(&link)?.found.mac == Some(wit::mac(mac)) {
             self.own_or_shared(&link, "set-mac")?
         } else {
             self.own_only(&link, "set-mac")?
@@ -167,24 +167,18 @@ impl links::HostLink for Session {
         {
             return Ok(Err(denied));
         }
-        self.expect_mac(&link, mac_bytes(mac))?;
+        self.expect_mac(&link, wit::mac(mac))?;
         self.change_link(
             &link,
             "set-mac",
             "",
             |link, found| Inverse::SetMac { link, mac: found.mac.unwrap_or_default() },
-            |netns, index| netns.set_mac(index, mac_bytes(mac)),
+            |netns, index| netns.set_mac(index, wit::mac(mac)),
         )
     }
 
     fn set_promiscuous(&mut self, link: Resource<LinkHandle>, on: bool) -> Served<Result<(), NetError>> {
-        // Others may need it on.
-        let permitted = if on {
-            self.own_or_shared(&link, "set-promiscuous")?
-        } else {
-            self.own_only(&link, "set-promiscuous")?
-        };
-        if let Err(denied) = permitted {
+        if let Err(denied) = self.may_switch(&link, "set-promiscuous", on)? {
             return Ok(Err(denied));
         }
         if let Err(denied) = self.spare_parent(&link, "set-promiscuous", PROMISCUOUS)? {
@@ -232,12 +226,7 @@ impl links::HostLink for Session {
 
     fn set_vlan_filtering(&mut self, link: Resource<LinkHandle>, on: bool) -> Served<Result<(), NetError>> {
         // Without it, ports are in the VLANs of all others.
-        let permitted = if on {
-            self.own_or_shared(&link, "set-vlan-filtering")?
-        } else {
-            self.own_only(&link, "set-vlan-filtering")?
-        };
-        if let Err(denied) = permitted {
+        if let Err(denied) = self.may_switch(&link, "set-vlan-filtering", on)? {
             return Ok(Err(denied));
         }
         self.change_own(&link, "set-vlan-filtering", "", |netns, index| netns.set_vlan_filtering(index, on))

@@ -3,7 +3,6 @@
 use wasmtime::component::Resource;
 
 use super::error::net_error;
-use super::link_info::mac_bytes;
 use super::links::LinkHandle;
 use super::namespaces::{NetnsHandle, check_name, random_mac};
 use crate::call::Served;
@@ -11,6 +10,7 @@ use crate::journal::{Inverse, LinkId, Side};
 use crate::netlink::{LinkState, MacvlanMode, MacvlanSpec};
 use crate::policy::Operation;
 use crate::session::Session;
+use crate::wit;
 use crate::wit::weir::net::links::{self, MacvlanOptions};
 use crate::wit::weir::net::types::{KernelError, NetError};
 
@@ -55,7 +55,7 @@ impl Session {
         }
         let mac = match (options.mode, options.mac) {
             (links::MacvlanMode::Passthru, _) => below.mac.unwrap_or_default(),
-            (_, Some(mac)) => mac_bytes(mac),
+            (_, Some(mac)) => wit::mac(mac),
             (_, None) => random_mac()?,
         };
         let macvlan = MacvlanSpec {

@@ -6,7 +6,6 @@ use wasmtime::component::Resource;
 
 use super::ambient::random_bytes;
 use super::error::net_error;
-use super::link_info::mac_bytes;
 use super::links::LinkHandle;
 use crate::call::{Served, Stop};
 use crate::journal::{Inverse, LinkId, Side};
@@ -15,6 +14,7 @@ use crate::policy::Operation;
 use crate::printable::is_harmless;
 use crate::request::NAME_LIMIT;
 use crate::session::Session;
+use crate::wit;
 use crate::wit::weir::net::links::{self, BridgeOptions, MacvlanOptions, VxlanOptions};
 use crate::wit::weir::net::types::{IpFamily, NetError};
 
@@ -304,6 +304,6 @@ fn named(mut end: links::VethEnd) -> Served<links::VethEnd> {
 }
 
 fn veth_end(end: links::VethEnd) -> Served<VethEnd> {
-    let mac = end.mac.map(mac_bytes).map_or_else(random_mac, Ok)?;
+    let mac = end.mac.map(wit::mac).map_or_else(random_mac, Ok)?;
     Ok(VethEnd { name: end.name, mac, up: end.up })
 }

@@ -7,7 +7,6 @@ use wasmtime::component::Resource;
 
 use super::addresses::address_family;
 use super::error::net_error;
-use super::link_info::{mac_address, mac_bytes};
 use super::links::LinkHandle;
 use crate::call::Served;
 use crate::journal::{Inverse, Side, some_of};
@@ -32,7 +31,7 @@ impl neighbors::Host for Session {
         let states = link.netns.neighbors(link.index(), family.map(address_family)).map_err(net_error);
         let info = |NeighborState { neighbor, permanent }| NeighborInfo {
             address: wit::to_ip(neighbor.address),
-            mac: mac_address(neighbor.mac),
+            mac: wit::to_mac(neighbor.mac),
             permanent,
         };
         Ok(states.map(|states| states.into_iter().map(info).collect()))
@@ -199,7 +198,7 @@ pub(super) fn station_address(address: IpAddress) -> Result<IpAddr, NetError> {
 
 /// Reads the hardware address of one station.
 pub(super) fn station_mac(mac: MacAddress) -> Result<[u8; 6], NetError> {
-    let mac = mac_bytes(mac);
+    let mac = wit::mac(mac);
     if mac == [0; 6] || mac[0] & 1 == 1 {
         let message = format!("{} is not the hardware address of one station", Mac(mac));
         return Err(NetError::Invalid(message));

@@ -148,6 +148,17 @@ impl Session {
         self.own_only(link, operation)
     }
 
+    /// The same for what others may need, too: it may be switched on where
+    /// attachments share the link, and off by nobody.
+    pub(super) fn may_switch(
+        &self,
+        link: &Resource<LinkHandle>,
+        operation: &'static str,
+        on: bool,
+    ) -> Served<Result<(), NetError>> {
+        if on { self.own_or_shared(link, operation) } else { self.own_only(link, operation) }
+    }
+
     /// Whether the policy names a bridge of the node.
     pub(super) fn permit_bridge(
         &self,

@@ -6,7 +6,6 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use wasmtime::component::Resource;
 
 use super::error::net_error;
-use super::link_info::mac_bytes;
 use super::links::LinkHandle;
 use super::namespaces::{NetnsHandle, check_name, random_mac};
 use crate::call::Served;
@@ -86,7 +85,7 @@ impl Session {
             None => None,
         };
         let vxlan = VxlanSpec {
-            mac: options.mac.map(mac_bytes).map_or_else(random_mac, Ok)?,
+            mac: options.mac.map(wit::mac).map_or_else(random_mac, Ok)?,
             name: options.name,
             mtu: options.mtu,
             up: options.up,

@@ -196,12 +196,7 @@ impl Writer {
                 Err(failure) => failures.push(failure),
             }
         }
-        let mut failures = failures.into_iter();
-        let Some(mut first) = failures.next() else { return Ok(count) };
-        for failure in failures {
-            first.message = format!("{}; {failure}", first.message);
-        }
-        Err(first)
+        Failure::all(failures).map(|()| count)
     }
 
     fn refresh_one(&self, record: Record) -> Result<(), Failure> {
