@@ -181,14 +181,14 @@ impl Scene {
     }
 
     /// The same, once the kernel is done with what it does by itself when a
-    /// link comes up.
+    /// link comes up or its last port goes.
     pub(super) fn settled_state(&self) -> anyhow::Result<Facts> {
         let mut state = self.state()?;
         let deadline = Instant::now() + SETTLE_TIME;
         loop {
             thread::sleep(Duration::from_millis(100));
             let next = self.state()?;
-            if (next == state && !is_coming_up(&next)) || Instant::now() > deadline {
+            if (next == state && !is_changing(&next)) || Instant::now() > deadline {
                 return Ok(next);
             }
             state = next;
@@ -260,10 +260,15 @@ pub(super) fn addresses(result: &Value) -> anyhow::Result<Vec<String>> {
     ips.iter().map(|ip| address(ip).with_context(|| format!("no address in {ip}"))).collect()
 }
 
-/// Whether the kernel has still to notice that a link works, which it does for
-/// some of them once a second only.
-fn is_coming_up(state: &Facts) -> bool {
-    state.iter().any(|(key, value)| {
-        key.ends_with("/operstate") && !key.ends_with("/lo/operstate") && value == "UNKNOWN"
+/// Whether the kernel has still to notice that a link works, or works no more,
+/// which it does for some of them once a second only: its carrier changes at
+/// once, its operational state later.
+fn is_changing(state: &Facts) -> bool {
+    let links = state.iter().filter_map(|(key, value)| Some((key.strip_suffix("/operstate")?, value)));
+    links.filter(|(link, _)| !link.ends_with("/lo")).any(|(link, operational)| {
+        let has_carrier = state
+            .get(&format!("{link}/flags"))
+            .is_some_and(|flags| flags.split(' ').any(|flag| flag == "LOWER_UP"));
+        operational == "UNKNOWN" || operational == "UP" && !has_carrier
     })
 }
