@@ -40,7 +40,7 @@ fn under_policy(scene: &Scene, call: Call) -> Call {
 }
 
 fn refused(scene: &Scene, call: &Call, word: &str) -> anyhow::Result<CniError> {
-    let before = scene.state()?;
+    let before = scene.settled_state()?;
     let error = scene.lab.run(call)?.failure()?;
     ensure!(error.code == 100, "the code is {}: {}", error.code, error.text);
     ensure!(error.text.contains(word), "it does not mention {word:?}: {}", error.text);

@@ -59,7 +59,7 @@ pub(super) fn tests() -> Vec<Test> {
 }
 
 fn refused(scene: &Scene) -> anyhow::Result<CniError> {
-    let before = scene.state()?;
+    let before = scene.settled_state()?;
     let error = scene.lab.run(&scene.call("ADD", 0))?.failure()?;
     scene.expect(&before, Allowed::Shared)?;
     Ok(error)
@@ -176,7 +176,7 @@ fn fails_later() -> anyhow::Result<()> {
 
 /// ADD with a short time; how long it took, and the error.
 fn overdue(scene: &Scene) -> anyhow::Result<CniError> {
-    let before = scene.state()?;
+    let before = scene.settled_state()?;
     let started = Instant::now();
     let call = scene.call("ADD", 0).variable("WEIR_TIMEOUT", "1");
     let error = scene.lab.run(&call)?.failure()?;

@@ -55,7 +55,7 @@ fn null_lists() -> anyhow::Result<()> {
 
 fn both_keys() -> anyhow::Result<()> {
     let (scene, before) = attached(&RICH)?;
-    let all = scene.state()?;
+    let all = scene.settled_state()?;
     let of = |id: &str| json!([{"containerID": id, "ifname": "eth0"}]);
     scene.gc_with(json!({"cni.dev/attachments": of("c1"), "cni.dev/valid-attachments": of("c2")}))?;
     scene.expect(&all, Allowed::Marks)?;
@@ -177,7 +177,7 @@ fn similar_networks() -> anyhow::Result<()> {
 
 fn lost_journal() -> anyhow::Result<()> {
     let (mut scene, before) = attached(&RICH)?;
-    let all = scene.state()?;
+    let all = scene.settled_state()?;
     for journal in scene.journals() {
         fs::remove_file(journal)?;
     }
@@ -272,7 +272,7 @@ fn date_back(scene: &Scene) -> anyhow::Result<()> {
 fn other_boot() -> anyhow::Result<()> {
     let scene = Scene::new(&BRIDGE, 1)?;
     scene.add(0)?;
-    let all = scene.state()?;
+    let all = scene.settled_state()?;
     date_back(&scene)?;
     let call = scene.call("DEL", 0).variable("CNI_NETNS", "").variable("WEIR_FAULT", "trap-before:1");
     scene.silent(&call)?;
