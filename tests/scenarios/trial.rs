@@ -26,6 +26,16 @@ pub(super) fn tests() -> Vec<Test> {
             r#"{"cniVersion":"0.4.0","name":"t","plugins":[{"type":"bridge","isGateway":true,
             "ipam":{"type":"host-local","subnet":"10.1.0.0/24"}},{"type":"loopback"}]}"#,
         ),
+        (
+            "a bridge whose ports are isolated",
+            r#"{"cniVersion":"1.1.0","name":"t","type":"bridge","isGateway":true,"portIsolation":true,
+            "ipam":{"type":"host-local","subnet":"10.1.0.0/24"}}"#,
+        ),
+        (
+            "a bridge in a network for documentation",
+            r#"{"cniVersion":"1.1.0","name":"t","type":"bridge","isDefaultGateway":true,"ipMasq":true,
+            "ipam":{"type":"host-local","ranges":[[{"subnet":"192.0.2.0/24"}],[{"subnet":"2001:db8::/64"}]]}}"#,
+        ),
         ("a network without addresses", r#"{"cniVersion":"1.0.0","name":"t","type":"bridge"}"#),
         (
             "the lowest version",

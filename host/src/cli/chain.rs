@@ -75,6 +75,12 @@ impl Chain {
         self.plugins.iter().filter_map(kind).collect()
     }
 
+    /// Whether a plugin keeps containers of the network from each other.
+    pub(super) fn isolates_ports(&self) -> bool {
+        let isolates = |plugin| weir_config::get(plugin, "portIsolation") == Some(&Value::Bool(true));
+        self.plugins.iter().any(isolates)
+    }
+
     /// Adds a container; takes back what was done if a plugin fails.
     pub(super) fn add(&self, surroundings: &Surroundings<'_>) -> Result<CniResult, Failure> {
         let mut result = None;

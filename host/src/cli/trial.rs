@@ -5,6 +5,7 @@ mod leftovers;
 mod namespaces;
 mod probe;
 mod report;
+mod uplink;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -43,7 +44,8 @@ pub(super) fn run(conflist: Option<&Path>) -> Result<ExitCode> {
     // Still outside of the namespaces, so that it is deleted at the end.
     let directory =
         tempfile::Builder::new().prefix("weir-try-").tempdir().context("create a directory for the trial")?;
-    let node = Node::enter(directory.path(), &["one", "two"])?;
+    let uplinks = uplink::uplinks(&chain.plugins)?;
+    let node = Node::enter(directory.path(), &["one", "two"], uplinks)?;
     let mut trial = Trial { chain, node, paths: Paths::below(directory.path()), report: Report::new() };
     let ran = trial.run();
     let code = trial.report.finish();
@@ -144,7 +146,13 @@ impl Trial {
                 self.report.note(&format!("{target} is each container's own address"));
                 continue;
             }
-            self.report.probe(&format!("one pings two ({target})"), probe::ping(from, target));
+            match self.chain.isolates_ports() {
+                true => {
+                    let what = format!("two ({target}) does not answer one, as portIsolation wants it");
+                    self.report.probe(&what, probe::silence(from, target));
+                }
+                false => self.report.probe(&format!("one pings two ({target})"), probe::ping(from, target)),
+            }
         }
         let own = self.node.addresses()?;
         for gateway in result.ips.iter().filter_map(|ip| ip.gateway) {
@@ -157,7 +165,7 @@ impl Trial {
             result.ips.iter().map(|ip| ip.address.address).filter(|source| masqueraded.contains(source))
         {
             let what = format!("one ({source}) reaches a host outside, which sees the node's address");
-            self.report.probe(&what, probe::masqueraded(from, &self.node.outside, source));
+            self.report.probe(&what, probe::masqueraded(&self.node, from, source));
         }
         Ok(())
     }

@@ -15,14 +15,10 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Uid, getegid, geteuid};
 
+use super::uplink::Uplink;
 use crate::firewall::Firewall;
 use crate::netlink::{Budget, Netns, VethEnd};
 use crate::netns::{NetnsFile, netfilter_socket};
-use crate::result::Prefix;
-
-/// Addresses of the node and of the host outside on the link between them
-/// (for documentation, RFC 5737 and 3849).
-const UPLINK: [(&str, &str); 2] = [("192.0.2.1/24", "192.0.2.2/24"), ("2001:db8::1/64", "2001:db8::2/64")];
 
 /// How long a trial may take.
 const TIME: Duration = Duration::from_secs(120);
@@ -41,11 +37,13 @@ pub(super) struct Node {
     pub(super) netns: Arc<Netns>,
     pub(super) containers: Vec<Container>,
     pub(super) outside: Container,
+    /// How the node and the host outside are connected.
+    pub(super) uplinks: [Uplink; 2],
 }
 
 impl Node {
     /// Moves this process into namespaces of its own, and makes the others.
-    pub(super) fn enter(directory: &Path, containers: &[&'static str]) -> Result<Self> {
+    pub(super) fn enter(directory: &Path, containers: &[&'static str], uplinks: [Uplink; 2]) -> Result<Self> {
         leave_the_machine()?;
         let budget = Arc::new(Budget::until(Instant::now() + TIME));
         let netns = Netns::host(Arc::new(NetnsFile::current()?), Arc::clone(&budget))
@@ -53,7 +51,7 @@ impl Node {
         let containers =
             containers.iter().map(|name| Container::new(directory, name, &budget)).collect::<Result<_>>()?;
         let outside = Container::new(directory, "outside", &budget)?;
-        let node = Self { netns: Arc::new(netns), containers, outside };
+        let node = Self { netns: Arc::new(netns), containers, outside, uplinks };
         node.connect_outside().context("connect the node with a host outside")?;
         Ok(node)
     }
@@ -63,17 +61,15 @@ impl Node {
         let outside = &self.outside.netns;
         let (near, far) = self.netns.create_veth(&end("uplink", 1), &end("eth0", 2), outside, 0, None)?;
         self.netns.set_up(self.netns.link_by_name("lo")?.index, true)?;
-        for (own, other) in UPLINK {
-            let parse = |text: &str| text.parse::<Prefix>().map_err(|reason| anyhow!(reason));
-            let (own, other) = (parse(own)?, parse(other)?);
-            if own.address.is_ipv6() {
+        for uplink in self.uplinks {
+            if uplink.node.address.is_ipv6() {
                 // There is nobody else who could have these addresses.
                 for (netns, name) in [(&self.netns, "uplink"), (outside, "eth0")] {
                     let _ = netns.set_sysctl(false, &format!("conf/{name}/accept_dad"), "0");
                 }
             }
-            self.netns.add_address(near.index, own)?;
-            outside.add_address(far.index, other)?;
+            self.netns.add_address(near.index, uplink.node)?;
+            outside.add_address(far.index, uplink.outside)?;
         }
         Ok(())
     }

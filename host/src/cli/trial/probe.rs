@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::namespaces::Container;
+use super::namespaces::{Container, Node};
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -25,6 +25,16 @@ pub(super) fn ping(from: &Container, target: IpAddr) -> Result<Duration, String>
         .and_then(|answered| answered)
         .map(|()| sent.elapsed())
         .map_err(|error| format!("ping {target}: {}", reason(&error)))
+}
+
+/// Sends an echo request that nobody may answer.
+pub(super) fn silence(from: &Container, target: IpAddr) -> Result<Duration, String> {
+    let sent = Instant::now();
+    match from.file.run(|| echo(target)).and_then(|answered| answered) {
+        Ok(()) => Err(format!("{target} answers")),
+        Err(error) if is_silence(&error) => Ok(sent.elapsed()),
+        Err(error) => Err(format!("ping {target}: {error}")),
+    }
 }
 
 fn echo(target: IpAddr) -> io::Result<()> {
@@ -71,9 +81,9 @@ fn checksum(message: &[u8]) -> u16 {
 
 /// Sends a datagram from a container to the host outside and back; the host
 /// must not see the container's own address.
-pub(super) fn masqueraded(from: &Container, outside: &Container, source: IpAddr) -> Result<Duration, String> {
+pub(super) fn masqueraded(node: &Node, from: &Container, source: IpAddr) -> Result<Duration, String> {
     let sent = Instant::now();
-    let seen = exchange(from, outside, source)
+    let seen = exchange(node, from, source)
         .map_err(|error| format!("reach the host outside: {}", reason(&error)))?;
     if seen == source {
         return Err(format!("the host outside sees {seen}, the container's own address"));
@@ -81,11 +91,12 @@ pub(super) fn masqueraded(from: &Container, outside: &Container, source: IpAddr)
     Ok(sent.elapsed())
 }
 
-fn exchange(from: &Container, outside: &Container, source: IpAddr) -> io::Result<IpAddr> {
-    let target: IpAddr =
-        if source.is_ipv4() { [192, 0, 2, 2].into() } else { [0x2001, 0xdb8, 0, 0, 0, 0, 0, 2].into() };
+fn exchange(node: &Node, from: &Container, source: IpAddr) -> io::Result<IpAddr> {
+    let targets = node.uplinks.map(|uplink| uplink.outside.address);
+    let target = targets.into_iter().find(|target| target.is_ipv4() == source.is_ipv4());
+    let target = target.ok_or(ErrorKind::AddrNotAvailable)?;
     // A socket stays in the namespace in which it was made.
-    let server = outside.file.run(|| UdpSocket::bind((target, 0)))??;
+    let server = node.outside.file.run(|| UdpSocket::bind((target, 0)))??;
     let client = from.file.run(|| UdpSocket::bind((source, 0)))??;
     for socket in [&server, &client] {
         socket.set_read_timeout(Some(PATIENCE))?;
@@ -98,10 +109,15 @@ fn exchange(from: &Container, outside: &Container, source: IpAddr) -> io::Result
 }
 
 fn reason(error: &io::Error) -> String {
-    match error.kind() {
-        ErrorKind::WouldBlock | ErrorKind::TimedOut => format!("no answer within {PATIENCE:?}"),
-        _ => error.to_string(),
+    match is_silence(error) {
+        true => format!("no answer within {PATIENCE:?}"),
+        false => error.to_string(),
     }
+}
+
+/// Whether nobody answered, or nobody has the address.
+fn is_silence(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::HostUnreachable)
 }
 
 #[cfg(test)]
