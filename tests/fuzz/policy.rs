@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use libfuzzer_sys::fuzz_target;
-use weir::policy::{Operation, Permit, Policy, PolicyError, Port, Protocol, Side, Subject};
+use weir::policy::{Numbers, Operation, Permit, Policy, PolicyError, Port, Protocol, Side, Subject};
 
 fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };
@@ -54,6 +54,8 @@ fn operations() -> [Operation<'static>; 14] {
         Operation::Sysctl("accept_ra"),
         Operation::Delegate("dhcp"),
         Operation::Port(Port { address: None, number: 8080, protocol: Protocol::Tcp }),
+        Operation::Vlans(Numbers::between(100, 199)),
+        Operation::Vni(7),
     ]
 }
 

@@ -18,6 +18,7 @@ pub(super) fn tests() -> Vec<Test> {
         Test::new("sandbox: the masquerading of another container is not taken over", taken_masquerade),
         Test::new("sandbox: ports of others get no guard by way of a name in the container", guards),
         Test::new("sandbox: more VLANs than there are do not reach the kernel", vlans),
+        Test::new("sandbox: VLANs outside of the policy's are not joined", foreign_vlans),
     ]
 }
 
@@ -191,4 +192,17 @@ fn vlans() -> anyhow::Result<()> {
         stage.fails(json!([port, step]), &Expected::failure(7, &["ranges of VLANs"]))?;
     }
     Ok(())
+}
+
+fn foreign_vlans() -> anyhow::Result<()> {
+    let stage = Stage::new(RULE)?;
+    let port = json!({ "do": "create-veth", "near": "hv0", "far": "eth0", "bridge": "br-h" });
+    let both = json!([port, { "do": "add-vlans", "link": "hv0", "count": 1 }]);
+    stage.fails(both.clone(), &Expected::denied("add-vlans", &["VLAN 2-3", "vlans = [\"2-3\"]"]))?;
+    // All of them have to be allowed.
+    stage.write_policy(&RULE.replace("leases", "vlans = [\"1-2\", \"3\"]\nleases"))?;
+    stage.fails(both.clone(), &Expected::denied("add-vlans", &["vlans = [\"1-2\", \"3\", \"2-3\"]"]))?;
+    let allowed = RULE.replace("leases", "vlans = [\"2-3\"]\nleases");
+    stage.write_policy(&format!("{allowed}\n[[deny]]\nvlans = \"3\"\n"))?;
+    stage.fails(both, &Expected::denied("add-vlans", &["VLAN 2-3", "forbids it"])).map(drop)
 }

@@ -35,7 +35,7 @@ fn rule() -> String {
 fn rule_with(keys: &str, links: &str) -> String {
     RULE.replace("[\"veth\"]", "[\"veth\", \"macvlan\", \"vxlan\"]")
         .replace("[\"hv*\"]", &format!("[\"hv*\"{links}]"))
-        .replace("sysctls =", &format!("{keys}\nsysctls ="))
+        .replace("sysctls =", &format!("{keys}\nvnis = \"7\"\nsysctls ="))
 }
 
 fn macvlan(parent: &str) -> Value {
@@ -275,6 +275,7 @@ fn tunnels() -> anyhow::Result<()> {
     stage.fails(json!([on(json!({ "name": "eth0" }))]), &denied(&["eth0", "links"]))?;
     stage.fails(json!([on(json!({ "name": "hv%d" }))]), &Expected::failure(7, &["no name"]))?;
     stage.fails(json!([on(json!({ "bridge": "br-calm" }))]), &Expected::denied("link", &["br-calm"]))?;
+    stage.fails(json!([on(json!({ "vni": 8 }))]), &denied(&["network 8", "vnis = [\"7\", \"8\"]"]))?;
     // It would learn any neighbor.
     for (more, word) in [(json!({}), "0.0.0.0/0"), (json!({ "local": "fd00::1" }), "::/0")] {
         let learning = with(more, json!({ "learning": true }));

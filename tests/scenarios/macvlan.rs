@@ -210,7 +210,7 @@ fn plan() -> anyhow::Result<()> {
     let made = find(&value, "create-macvlan")?;
     ensure!(made["rules"] == json!([place(10)]) && made["allowed"] == true, "it is {made}");
     let tunnel = find(&value, "create-vxlan")?;
-    ensure!(tunnel["rules"] == json!([place(10), place(8), place(9)]), "it is {tunnel}");
+    ensure!(tunnel["rules"] == json!([place(10), place(8), place(11), place(9)]), "it is {tunnel}");
     ensure!(value["result"]["interfaces"][0]["name"] == "eth0", "it says {value}");
     // And what would be refused, by the policy or for what is there.
     let denied = planned("add", steps("evil0"))?;

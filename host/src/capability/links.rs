@@ -9,7 +9,8 @@ use super::error::net_error;
 use super::link_info::link_info;
 use crate::call::Served;
 use crate::journal::{Inverse, LinkId, Side};
-use crate::netlink::{LinkState, NetlinkError, Netns, PortFlags};
+use crate::netlink::{self, LinkState, NetlinkError, Netns, PortFlags};
+use crate::policy::{Numbers, Operation};
 use crate::request::Command;
 use crate::session::Session;
 use crate::wit;
@@ -244,6 +245,9 @@ impl links::HostLink for Session {
             Ok(vlans) => vlans,
             Err(error) => return Ok(Err(error)),
         };
+        if let Err(denied) = self.permit_vlans(&link, &vlans)? {
+            return Ok(Err(denied));
+        }
         self.change_own(&link, "add-vlans", "", |netns, index| netns.add_vlans(index, &vlans))
     }
 
@@ -267,7 +271,7 @@ impl links::HostLink for Session {
         let link = self.link_of(&link)?;
         let vlans = link.netns.vlans(link.index()).map_err(net_error);
         Ok(vlans.map(|vlans| {
-            let range = |vlan: crate::netlink::VlanRange| VlanRange {
+            let range = |vlan: netlink::VlanRange| VlanRange {
                 first: vlan.first,
                 last: vlan.last,
                 pvid: vlan.pvid,
@@ -339,6 +343,23 @@ impl Session {
         Ok(())
     }
 
+    /// Whether a port may be in all of these VLANs. Ports in the container's
+    /// namespace are the plugin's.
+    fn permit_vlans(
+        &mut self,
+        handle: &Resource<LinkHandle>,
+        vlans: &[netlink::VlanRange],
+    ) -> Served<Result<(), NetError>> {
+        let link = self.link_of(handle)?;
+        let (side, object) = (link.side, link.name().to_owned());
+        if side == Side::Container {
+            return Ok(Ok(()));
+        }
+        let range = |vlan: &netlink::VlanRange| Numbers::between(vlan.first.into(), vlan.last.into());
+        let wanted: Vec<_> = vlans.iter().map(range).map(Operation::Vlans).collect();
+        self.permit("add-vlans", &object, &wanted)
+    }
+
     /// Makes a change that needs no way back of its own.
     fn change_own(
         &mut self,
@@ -355,13 +376,13 @@ impl Session {
     }
 }
 
-fn vlan_ranges(vlans: Vec<VlanRange>) -> Result<Vec<crate::netlink::VlanRange>, NetError> {
+fn vlan_ranges(vlans: Vec<VlanRange>) -> Result<Vec<netlink::VlanRange>, NetError> {
     // The length of an attribute of netlink has 16 bits.
     if vlans.len() > VLAN_LIMIT {
         let message = format!("{} ranges of VLANs in one list, at most {VLAN_LIMIT}", vlans.len());
         return Err(NetError::Invalid(message));
     }
-    let range = |vlan: VlanRange| crate::netlink::VlanRange {
+    let range = |vlan: VlanRange| netlink::VlanRange {
         first: vlan.first,
         last: vlan.last,
         pvid: vlan.pvid,

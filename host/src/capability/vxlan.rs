@@ -33,7 +33,7 @@ impl Session {
         bridge: Option<&Resource<LinkHandle>>,
     ) -> Served<Result<Resource<LinkHandle>, NetError>> {
         self.call.check_time()?;
-        if let Err(error) = check_name(&options.name) {
+        if let Err(error) = check_name(&options.name).and_then(|()| check_identifier(&options)) {
             return Ok(Err(error));
         }
         let (netns, side) = self.netns_of(netns)?;
@@ -59,6 +59,7 @@ impl Session {
         let mut wanted = vec![
             Operation::PutOn { kind: "vxlan", parent },
             Operation::CreateLink { kind: "vxlan", name: &options.name },
+            Operation::Vni(options.vni),
         ];
         // Whoever sends a packet becomes a remote end.
         if options.learning {
@@ -116,14 +117,21 @@ fn any_address(local: Option<IpAddr>) -> IpNet {
     }
 }
 
+fn check_identifier(options: &VxlanOptions) -> Result<(), NetError> {
+    if options.vni < IDENTIFIERS {
+        return Ok(());
+    }
+    Err(NetError::Invalid(format!(
+        "create VXLAN endpoint {}: identifier {} has more than 24 bits",
+        options.name, options.vni
+    )))
+}
+
 /// What the kernel would refuse without saying why, or do otherwise than it
 /// was asked.
 fn check_fit(vxlan: &VxlanSpec, below: Option<&LinkState>) -> Result<(), NetError> {
     let invalid =
         |reason: String| Err(NetError::Invalid(format!("create VXLAN endpoint {}: {reason}", vxlan.name)));
-    if vxlan.vni >= IDENTIFIERS {
-        return invalid(format!("identifier {} has more than 24 bits", vxlan.vni));
-    }
     if vxlan.port < FIRST_PORT {
         return invalid(format!("port {} belongs to the node: name one from {FIRST_PORT} on", vxlan.port));
     }

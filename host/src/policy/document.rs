@@ -13,7 +13,7 @@ use super::error::Problem;
 use super::pattern::{self, Alphabet, Patterns};
 use super::rule::{Body, Bound, Conditions, Effect, Key, Rule, Values};
 use super::settings::{Bundled, Limits, Settings};
-use super::{port::Ports, prefix, value};
+use super::{number::Numbers, port::Ports, prefix, value};
 
 use reader::Reader;
 
@@ -233,6 +233,9 @@ fn bound(
             Values::Prefixes(reader.converted_texts(value, name, prefix::parse))
         }
         Key::Ports => Values::Ports(reader.converted_texts(value, name, Ports::parse)),
+        Key::Vlans | Key::Vnis => {
+            Values::Numbers(reader.converted_texts(value, name, |text| Numbers::parse(key, text)))
+        }
         _ => {
             let check = |text: &str| value::check_name(key, text);
             Values::Names(Patterns::new(reader.checked_texts(value, name, check)))

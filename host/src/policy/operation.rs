@@ -4,6 +4,7 @@ use std::fmt;
 
 use ipnet::IpNet;
 
+use super::number::Numbers;
 use super::port::Port;
 use super::rule::Key;
 use super::{interface, prefix};
@@ -79,6 +80,10 @@ pub enum Operation<'a> {
     Delegate(&'a str),
     /// Publish a port of the node.
     Port(Port),
+    /// Put a port of a bridge into VLANs.
+    Vlans(Numbers),
+    /// Make the end of a tunnel to the VXLAN network with this identifier.
+    Vni(u32),
     /// Keep leases in a directory that is not the node's default.
     DataDir {
         /// The directory.
@@ -98,6 +103,7 @@ pub(super) enum Target<'a> {
     Prefix(IpNet),
     /// In its one spelling.
     Port(Port),
+    Numbers(Numbers),
 }
 
 impl fmt::Display for Target<'_> {
@@ -107,6 +113,7 @@ impl fmt::Display for Target<'_> {
             Self::AnyName => f.write_str("*"),
             Self::Prefix(prefix) => write!(f, "{prefix}"),
             Self::Port(port) => write!(f, "{port}"),
+            Self::Numbers(numbers) => write!(f, "{numbers}"),
         }
     }
 }
@@ -139,6 +146,8 @@ impl<'a> Operation<'a> {
             Self::Sysctl(name) => vec![(Key::Sysctls, Target::Name(name))],
             Self::Delegate(name) => vec![(Key::Delegates, Target::Name(name))],
             Self::Port(port) => vec![(Key::Ports, Target::Port(port.canonical()))],
+            Self::Vlans(numbers) => vec![(Key::Vlans, Target::Numbers(numbers))],
+            Self::Vni(number) => vec![(Key::Vnis, Target::Numbers(Numbers::between(number, number)))],
             Self::DataDir { path, .. } => vec![(Key::DataDirs, Target::Name(path))],
         }
     }
@@ -185,6 +194,8 @@ impl fmt::Display for Operation<'_> {
             Self::Sysctl(name) => write!(f, "set the link setting {name:?}"),
             Self::Delegate(name) => write!(f, "execute the program {name:?}"),
             Self::Port(port) => write!(f, "publish the node's port {port}"),
+            Self::Vlans(numbers) => write!(f, "put a port into VLAN {numbers}"),
+            Self::Vni(number) => write!(f, "join the VXLAN network {number}"),
             Self::DataDir { path, .. } => write!(f, "keep leases in {path:?}"),
         }
     }

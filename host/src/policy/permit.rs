@@ -55,7 +55,7 @@ impl Grant {
             (Some(bound), _) => bound.values.cover(target),
             (None, _) if is_bundled => true,
             (None, Target::Name(name)) => key == Key::Namespaces && *name == "container",
-            (None, Target::AnyName | Target::Prefix(_) | Target::Port(_)) => false,
+            (None, Target::AnyName | Target::Prefix(_) | Target::Port(_) | Target::Numbers(_)) => false,
         }
     }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::number::Numbers;
 use super::operation::Target;
 use super::pattern::{self, Patterns};
 use super::port::Ports;
@@ -43,10 +44,12 @@ pub(crate) enum Key {
     Delegates,
     Ports,
     DataDirs,
+    Vlans,
+    Vnis,
 }
 
 impl Key {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Interfaces,
         Self::Namespaces,
         Self::Links,
@@ -60,6 +63,8 @@ impl Key {
         Self::Delegates,
         Self::Ports,
         Self::DataDirs,
+        Self::Vlans,
+        Self::Vnis,
     ];
 
     /// Its name in a file.
@@ -78,6 +83,8 @@ impl Key {
             Self::Delegates => "delegates",
             Self::Ports => "ports",
             Self::DataDirs => "data-dirs",
+            Self::Vlans => "vlans",
+            Self::Vnis => "vnis",
         }
     }
 
@@ -92,6 +99,8 @@ impl Key {
                 | Self::Routes
                 | Self::Neighbors
                 | Self::Sysctls
+                | Self::Vlans
+                | Self::Vnis
         )
     }
 }
@@ -108,6 +117,7 @@ pub(crate) enum Values {
     Names(Patterns),
     Prefixes(Vec<IpNet>),
     Ports(Vec<Ports>),
+    Numbers(Vec<Numbers>),
 }
 
 impl Values {
@@ -124,6 +134,9 @@ impl Values {
             (Self::Ports(ports), Target::Port(wanted)) => {
                 ports.iter().any(|listed| listed.covers(&Ports::from(*wanted)))
             }
+            (Self::Numbers(numbers), Target::Numbers(wanted)) => {
+                numbers.iter().any(|listed| listed.covers(wanted))
+            }
             _ => false,
         }
     }
@@ -138,6 +151,9 @@ impl Values {
             (Self::Ports(ports), Target::Port(wanted)) => {
                 ports.iter().any(|listed| listed.overlaps(&Ports::from(*wanted)))
             }
+            (Self::Numbers(numbers), Target::Numbers(wanted)) => {
+                numbers.iter().any(|listed| listed.overlaps(wanted))
+            }
             _ => self.cover(target),
         }
     }
@@ -148,6 +164,7 @@ impl Values {
             Self::Names(patterns) => patterns.iter().map(str::to_owned).collect(),
             Self::Prefixes(prefixes) => prefixes.iter().map(IpNet::to_string).collect(),
             Self::Ports(ports) => ports.iter().map(Ports::to_string).collect(),
+            Self::Numbers(numbers) => numbers.iter().map(Numbers::to_string).collect(),
         }
     }
 }

@@ -28,8 +28,8 @@ pub(crate) fn check_name(key: Key, text: &str) -> Result<(), String> {
         Key::Sysctls => pattern::check(text, Alphabet::Setting),
         Key::Delegates => pattern::check(text, Alphabet::File),
         Key::DataDirs => check_directory(text),
-        // Prefixes and ports are read elsewhere.
-        Key::Addresses | Key::Routes | Key::Neighbors | Key::Ports => Ok(()),
+        // Prefixes, ports and numbers are read elsewhere.
+        Key::Addresses | Key::Routes | Key::Neighbors | Key::Ports | Key::Vlans | Key::Vnis => Ok(()),
     }
 }
 

@@ -25,6 +25,7 @@ link-kinds = ["macvlan", "veth", "vxlan"]
 links = ["hv*"]
 bridges = ["br0"]
 parents = ["up0", "br0"]
+vnis = ["7"]
 addresses = ["10.5.0.0/24"]
 routes = ["10.6.0.0/24"]
 "#;

@@ -53,9 +53,16 @@ fn bounds(interfaces: &[&str]) -> Vec<Key> {
     let of = |interface: &str| -> &[Key] {
         match interface {
             "weir:store/leases" => &[Key::Addresses, Key::DataDirs],
-            "weir:net/links" => {
-                &[Key::Namespaces, Key::Links, Key::LinkKinds, Key::Bridges, Key::Parents, Key::Neighbors]
-            }
+            "weir:net/links" => &[
+                Key::Namespaces,
+                Key::Links,
+                Key::LinkKinds,
+                Key::Bridges,
+                Key::Parents,
+                Key::Neighbors,
+                Key::Vlans,
+                Key::Vnis,
+            ],
             "weir:net/addresses" | "weir:firewall/masquerade" => &[Key::Addresses],
             "weir:net/routes" => &[Key::Routes],
             "weir:net/neighbors" => &[Key::Neighbors],

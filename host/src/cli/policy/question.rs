@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use anyhow::{Context, Result, anyhow, bail};
 use ipnet::IpNet;
 
-use crate::policy::{Key, Operation, Port, Side, check_digest, check_name};
+use crate::policy::{Key, Numbers, Operation, Port, Side, check_digest, check_name};
 
 /// An operation that can be read.
 pub(super) fn checked(text: &str) -> Result<String> {
@@ -61,8 +61,13 @@ pub(super) fn operation(text: &str) -> Result<Operation<'_>> {
         "port" => {
             Operation::Port(Port::parse(object).map_err(|reason| anyhow!("operation {text:?}: {reason}"))?)
         }
+        "vlan" => Operation::Vlans(numbers(Key::Vlans, object)?),
+        "vni" => match (numbers(Key::Vnis, object)?, object.parse()) {
+            (_, Ok(number)) => Operation::Vni(number),
+            (_, Err(_)) => bail!("operation {text:?}: {object:?} is a range: expected one number"),
+        },
         _ => bail!(
-            "operation {text:?}: expected one of import, namespace, create-link, bridge, parent, address, route, neighbor, sysctl, delegate, data-dir, port"
+            "operation {text:?}: expected one of import, namespace, create-link, bridge, parent, address, route, neighbor, sysctl, delegate, data-dir, port, vlan, vni"
         ),
     })
 }
@@ -70,6 +75,10 @@ pub(super) fn operation(text: &str) -> Result<Operation<'_>> {
 /// Checks a name as it would stand in a rule.
 fn named(key: Key, name: &str) -> Result<()> {
     check_name(key, name).map_err(|reason| anyhow!(reason))
+}
+
+fn numbers(key: Key, text: &str) -> Result<Numbers> {
+    Numbers::parse(key, text).map_err(|reason| anyhow!(reason))
 }
 
 fn prefix(text: &str, object: &str) -> Result<IpNet> {
@@ -105,8 +114,12 @@ mod tests {
         let port = |text: &str| Operation::Port(Port::parse(text).unwrap());
         assert_eq!(operation("port:8080/tcp").unwrap(), port("8080/tcp"));
         assert_eq!(operation("port:[fd00::1]:53/udp").unwrap(), port("[fd00::1]:53/udp"));
+        assert_eq!(operation("vlan:10-19").unwrap(), Operation::Vlans(Numbers::between(10, 19)));
+        assert_eq!(operation("vni:4096").unwrap(), Operation::Vni(4096));
         for bad in [
             "",
+            "vlan:0",
+            "vni:1-2",
             "port:80",
             "port:1-2/tcp",
             "bridge",

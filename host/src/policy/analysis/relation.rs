@@ -5,6 +5,7 @@ use std::fmt;
 
 use ipnet::IpNet;
 
+use crate::policy::number::Numbers;
 use crate::policy::pattern::{self, Patterns};
 use crate::policy::port::Ports;
 use crate::policy::prefix;
@@ -26,6 +27,7 @@ pub(super) enum Value<'a> {
     Name(&'a str),
     Prefix(IpNet),
     Ports(Ports),
+    Numbers(Numbers),
 }
 
 impl fmt::Display for Value<'_> {
@@ -34,6 +36,7 @@ impl fmt::Display for Value<'_> {
             Self::Name(name) => write!(f, "{name:?}"),
             Self::Prefix(prefix) => write!(f, "{prefix}"),
             Self::Ports(ports) => write!(f, "{ports}"),
+            Self::Numbers(numbers) => write!(f, "{numbers}"),
         }
     }
 }
@@ -44,6 +47,7 @@ pub(super) fn values(bound: &Bound) -> Vec<Value<'_>> {
         Values::Names(patterns) => patterns.iter().map(Value::Name).collect(),
         Values::Prefixes(prefixes) => prefixes.iter().copied().map(Value::Prefix).collect(),
         Values::Ports(ports) => ports.iter().copied().map(Value::Ports).collect(),
+        Values::Numbers(numbers) => numbers.iter().copied().map(Value::Numbers).collect(),
     }
 }
 
@@ -52,6 +56,7 @@ fn covers(wide: Value<'_>, narrow: Value<'_>) -> bool {
         (Value::Name(wide), Value::Name(narrow)) => pattern::covers(wide, narrow),
         (Value::Prefix(wide), Value::Prefix(narrow)) => prefix::covers(&wide, &narrow),
         (Value::Ports(wide), Value::Ports(narrow)) => wide.covers(&narrow),
+        (Value::Numbers(wide), Value::Numbers(narrow)) => wide.covers(&narrow),
         _ => false,
     }
 }
@@ -61,6 +66,7 @@ fn overlaps(one: Value<'_>, other: Value<'_>) -> bool {
         (Value::Name(one), Value::Name(other)) => pattern::overlaps(one, other),
         (Value::Prefix(one), Value::Prefix(other)) => prefix::overlaps(&one, &other),
         (Value::Ports(one), Value::Ports(other)) => one.overlaps(&other),
+        (Value::Numbers(one), Value::Numbers(other)) => one.overlaps(&other),
         _ => false,
     }
 }

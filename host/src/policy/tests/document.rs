@@ -19,9 +19,9 @@ fn everything_wrong_is_found_with_its_position() {
         ),
         [
             "/p/policy.toml:1:11: bundled: expected \"unrestricted\" or \"by-rule\", found \"maybe\"",
-            "/p/policy.toml:4:1: unknown key \"bridge\": expected one of name, network, plugin, digest, tenant, interfaces, namespaces, links, link-kinds, bridges, parents, addresses, routes, neighbors, sysctls, delegates, ports, data-dirs, leases, limits",
+            "/p/policy.toml:4:1: unknown key \"bridge\": expected one of name, network, plugin, digest, tenant, interfaces, namespaces, links, link-kinds, bridges, parents, addresses, routes, neighbors, sysctls, delegates, ports, data-dirs, vlans, vnis, leases, limits",
             "/p/policy.toml:5:19: links: expected a string, found an integer",
-            "/p/policy.toml:8:1: unknown key \"leases\": expected one of name, network, plugin, digest, tenant, interfaces, namespaces, links, link-kinds, bridges, parents, addresses, routes, neighbors, sysctls, delegates, ports, data-dirs",
+            "/p/policy.toml:8:1: unknown key \"leases\": expected one of name, network, plugin, digest, tenant, interfaces, namespaces, links, link-kinds, bridges, parents, addresses, routes, neighbors, sysctls, delegates, ports, data-dirs, vlans, vnis",
         ]
     );
     for (text, position) in [

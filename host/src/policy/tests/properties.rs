@@ -11,7 +11,8 @@ use proptest::sample::{Index, select};
 
 use super::policy;
 use crate::policy::port::Ports;
-use crate::policy::{Limits, Operation, Permit, Port, Protocol, Side, Subject};
+use crate::policy::rule::Key;
+use crate::policy::{Limits, Numbers, Operation, Permit, Port, Protocol, Side, Subject};
 
 const CONDITIONS: [(&str, &[&str]); 3] = [
     ("network", &["a", "b", "a*", "?", "*"]),
@@ -44,7 +45,9 @@ const PORTS: [&str; 8] = [
 
 const DIRECTORIES: [&str; 4] = ["/a", "/a/*", "/?", "*"];
 
-const KEYS: [(&str, &[&str]); 13] = [
+const NUMBERS: [&str; 5] = ["1", "1-9", "5-5", "5-4094", "1-4094"];
+
+const KEYS: [(&str, &[&str]); 15] = [
     ("interfaces", &["weir:net/links", "weir:net/*", "weir:host/log", "*"]),
     ("namespaces", &["container", "host"]),
     ("links", &NAMES),
@@ -58,6 +61,8 @@ const KEYS: [(&str, &[&str]); 13] = [
     ("delegates", &NAMES),
     ("ports", &PORTS),
     ("data-dirs", &DIRECTORIES),
+    ("vlans", &NUMBERS),
+    ("vnis", &NUMBERS),
 ];
 
 /// A rule, as a list of values for each key that it has.
@@ -170,6 +175,9 @@ fn operations() -> Vec<Operation<'static>> {
     {
         operations.push(Operation::Port(Port::parse(port).unwrap()));
     }
+    for (first, last) in [(1, 1), (4, 6), (5, 4094), (1, 4094), (9, 10)] {
+        operations.extend([Operation::Vlans(Numbers::between(first, last)), Operation::Vni(first)]);
+    }
     operations
 }
 
@@ -218,6 +226,7 @@ fn compare(
 fn within(value: &'static str, known: &'static [&'static str], pick: &Index) -> &'static str {
     let is_prefix = known.contains(&"::/0");
     let is_port = known.contains(&"80/tcp");
+    let is_number = known.contains(&"1-9");
     let narrower: Vec<&'static str> = known
         .iter()
         .copied()
@@ -230,6 +239,10 @@ fn within(value: &'static str, known: &'static [&'static str], pick: &Index) -> 
                 crate::policy::prefix::covers(&wide, &narrow)
             }
             false if is_port => Ports::parse(value).unwrap().covers(&Ports::parse(other).unwrap()),
+            false if is_number => {
+                let [value, other] = [value, *other].map(|text| Numbers::parse(Key::Vlans, text).unwrap());
+                value.covers(&other)
+            }
             false => crate::policy::pattern::covers(value, other),
         })
         .collect();
