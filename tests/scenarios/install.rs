@@ -24,6 +24,7 @@ pub(super) fn tests() -> Vec<Test> {
         Test::new("install: programs of others are refused, and replaced with --replace", foreign),
         Test::new("install: a program that runs meanwhile is replaced by a rename", by_rename),
         Test::new("install: an installed directory can be moved", moved),
+        Test::new("install: what an interrupted installation left is removed", interrupted),
         Test::new("start: the code is where large pages can be, and asks for them", large_pages),
     ]
 }
@@ -186,6 +187,21 @@ fn by_rename() -> anyhow::Result<()> {
     done?;
     ensure!(fs::metadata(&weir)?.ino() != inode, "the running program was written over");
     installed.answers(&installed.directory, "bridge")
+}
+
+/// A copy that somebody still writes is left alone.
+fn interrupted() -> anyhow::Result<()> {
+    let installed = Installed::new()?;
+    fs::create_dir_all(&installed.directory)?;
+    for (name, content) in [(".weir.1", "half"), (".weir.2", "going on"), (".weirdo.1", "of others")] {
+        fs::write(installed.directory.join(name), content)?;
+    }
+    let other = fs::File::open(installed.directory.join(".weir.2"))?;
+    other.lock()?;
+    installed.succeed("--types bridge")?;
+    let names = installed.names();
+    ensure!(names == [".weir.2", ".weirdo.1", "bridge", "weir"], "installed are {names:?}");
+    Ok(())
 }
 
 fn moved() -> anyhow::Result<()> {

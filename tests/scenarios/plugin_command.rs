@@ -28,9 +28,12 @@ pub(super) fn tests() -> Vec<Test> {
         Test::new("plugin: two versions switch while calls run", switch),
         Test::new("plugin: what is no plugin for this weir is refused, and nothing is left", refused),
         Test::new("plugin: what costs the compiler too much is refused", costly::too_costly),
+        Test::new("plugin: the compiler ends with weir", costly::killed),
         Test::new("plugin: an unsafe store is not used", store::unsafe_store),
         Test::new("plugin: a damaged store is not used, and mended by adding again", store::damaged),
         Test::new("plugin: code of another weir is not used, and refreshed", store::outdated),
+        Test::new("plugin: another weir that is installed takes over what the old one has", store::upgraded),
+        Test::new("plugin: a damaged record hides no other, and can be removed", store::damaged_record),
         Test::new(
             "plugin: what is damaged hinders no other, and names are no paths",
             store::refreshed_and_removed,

@@ -3,6 +3,7 @@
 
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Uid, geteuid, setgroups, setresgid, setresuid};
 
 /// Memory, in bytes.
@@ -35,5 +36,7 @@ pub(crate) fn enter() -> nix::Result<()> {
             let _ = setresuid(user, user, user);
         }
     }
-    Ok(())
+    // Nobody waits for it once weir is gone. Becoming somebody else would
+    // undo this.
+    prctl::set_pdeathsig(Signal::SIGKILL)
 }

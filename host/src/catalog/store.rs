@@ -181,15 +181,25 @@ impl Store {
         Ok(Some(record))
     }
 
-    /// The records of all components, in the order of their digests.
-    pub(crate) fn records(&self) -> Result<Vec<Record>, StoreError> {
+    /// The records of all components, in the order of their digests. One that
+    /// cannot be used keeps nobody from the others.
+    pub(crate) fn records(&self) -> Result<Vec<(Digest, Result<Record, StoreError>)>, StoreError> {
         let mut found = Vec::new();
         let Some(records) = self.root.directory("records")? else { return Ok(found) };
         for name in records.names()? {
             let Some(digest) = name.strip_suffix(".json").and_then(Digest::from_hex) else { continue };
-            found.extend(self.record(&digest)?);
+            let record = self.record(&digest).transpose();
+            found.extend(record.map(|record| (digest, record)));
         }
         Ok(found)
+    }
+
+    /// Whether something in it was compiled by another weir only.
+    pub(crate) fn is_outdated(&self) -> Result<bool, StoreError> {
+        let lacks = |(_, record): &(_, Result<Record, _>)| {
+            record.as_ref().is_ok_and(|record| !record.compiled.contains_key(COMPILED_FOR))
+        };
+        Ok(self.records()?.iter().any(lacks))
     }
 
     /// Finds what serves a type.

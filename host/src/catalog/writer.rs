@@ -163,11 +163,12 @@ impl Writer {
             record.types = old.types;
             record.signed_by = old.signed_by;
             record.added = old.added;
+            record.compiled = old.compiled;
         }
         let code = compiler::compile(component).map_err(|error| {
             Failure::new(code::COMPONENT, format!("compile the component of plugin type {kind}: {error}"))
         })?;
-        record.compiled = BTreeMap::from([(COMPILED_FOR.to_owned(), Digest::of(&code))]);
+        record.compiled.insert(COMPILED_FOR.to_owned(), Digest::of(&code));
         self.components.write(&component_name(&record.digest), component)?;
         self.compiled.write(&compiled_name(&record.digest, COMPILED_FOR), &code)?;
         let checked = self.store.plugin_of(kind, &record).map_err(Failure::from).and_then(|plugin| {
@@ -183,15 +184,16 @@ impl Writer {
     }
 
     /// Compiles all components for this weir that are not; returns how many.
+    /// What another weir uses stays.
     pub(crate) fn refresh(&self) -> Result<usize, Failure> {
         let mut count = 0;
         let mut failures = Vec::new();
-        for record in self.store.records()? {
-            if self.intact(&record.digest).is_some() {
+        for (digest, record) in self.store.records()? {
+            if self.intact(&digest).is_some() {
                 continue;
             }
             // One that is damaged keeps no other from being of use.
-            match self.refresh_one(record) {
+            match record.map_err(Failure::from).and_then(|record| self.refresh_one(record)) {
                 Ok(()) => count += 1,
                 Err(failure) => failures.push(failure),
             }
@@ -207,12 +209,22 @@ impl Writer {
             let path = self.components.path().join(&name);
             StoreError::damaged(path, "it is not the component that was installed")
         })?;
-        let outdated: Vec<String> = record.compiled.keys().cloned().collect();
         let kind = record.types.first().cloned().unwrap_or_default();
-        let digest = record.digest.clone();
-        self.write_record(&self.install(&kind, &component, record)?)?;
-        for engine in outdated.iter().filter(|engine| *engine != COMPILED_FOR) {
-            self.compiled.remove(&compiled_name(&digest, engine))?;
+        Ok(self.write_record(&self.install(&kind, &component, record)?)?)
+    }
+
+    /// Removes code for other engines, once no other weir is used any more.
+    pub(crate) fn forget_other_engines(&self) -> Result<(), StoreError> {
+        for mut record in self.store.records()?.into_iter().filter_map(|(_, record)| record.ok()) {
+            let Some(own) = record.compiled.remove_entry(COMPILED_FOR) else { continue };
+            let others = std::mem::replace(&mut record.compiled, BTreeMap::from([own]));
+            if others.is_empty() {
+                continue;
+            }
+            self.write_record(&record)?;
+            for engine in others.keys() {
+                self.compiled.remove(&compiled_name(&record.digest, engine))?;
+            }
         }
         Ok(())
     }
@@ -234,13 +246,16 @@ impl Writer {
                 format!("remove plugin type {kind:?}: it is no name of a type"),
             ));
         }
-        let records = self.store.records()?.into_iter();
-        let versions: Vec<Record> =
-            records.filter(|record| record.types.iter().any(|known| known == kind)).collect();
         // A damaged one can be removed as well.
         let current = self.store.current(kind).ok().flatten();
+        let mut versions = self.store.records()?;
+        versions.retain(|(digest, record)| match record {
+            Ok(record) => record.types.iter().any(|known| known == kind),
+            // What it is for shows only if it is in use, or was named.
+            Err(_) => current.as_ref() == Some(digest) || only == Some(digest),
+        });
         if let Some(only) = only {
-            if !versions.iter().any(|record| record.digest == *only) {
+            if !versions.iter().any(|(digest, _)| digest == only) {
                 return Err(absent(kind, only));
             }
             if current.as_ref() == Some(only) && versions.len() > 1 {
@@ -251,7 +266,7 @@ impl Writer {
                 .details("let another one serve the type first, with \"weir plugin use\""));
             }
         }
-        let is_gone = |record: &Record| only.is_none_or(|only| record.digest == *only);
+        let is_gone = |(digest, _): &(Digest, _)| only.is_none_or(|only| digest == only);
         if only.is_none() || versions.iter().all(is_gone) {
             // From here on no call finds it; those under way have it open.
             let was_there = self.types.remove(kind)?;
@@ -264,14 +279,17 @@ impl Writer {
             }
         }
         let mut gone = Vec::new();
-        for mut record in versions.into_iter().filter(is_gone) {
-            record.types.retain(|known| known != kind);
-            if record.types.is_empty() {
-                self.records.remove(&format!("{}.json", record.digest.hex()))?;
-            } else {
-                self.write_record(&record)?;
+        for (digest, record) in versions.into_iter().filter(is_gone) {
+            match record {
+                Ok(mut record) if record.types.len() > 1 => {
+                    record.types.retain(|known| known != kind);
+                    self.write_record(&record)?;
+                }
+                _ => {
+                    self.records.remove(&format!("{}.json", digest.hex()))?;
+                }
             }
-            gone.push(record.digest);
+            gone.push(digest);
         }
         self.sweep()?;
         Ok(gone)

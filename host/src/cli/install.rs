@@ -8,8 +8,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
-use crate::catalog;
+use crate::catalog::{self, Store, Writer};
 use crate::cli::output::say;
+use crate::failure::Failure;
 use crate::request::state_paths;
 
 /// The name of the binary itself.
@@ -33,13 +34,31 @@ pub(super) fn run(bin_dir: &Path, types: &[String], replace: bool) -> Result<Exi
             foreign.join(", ")
         );
     }
+    let compiled = compile_plugins().context("compile the plugins of others for this weir")?;
     fs::create_dir_all(bin_dir).with_context(|| format!("create {}", bin_dir.display()))?;
     install_program(bin_dir)?;
     for name in &types {
         link(bin_dir, name)?;
     }
+    if let Some(writer) = compiled {
+        writer.forget_other_engines().map_err(Failure::from)?;
+    }
     say!("{}: weir, and links to it for {}", bin_dir.display(), types.join(", "));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Compiles what is installed of others for this weir, if it was for another
+/// one, which goes on with what it has: no call finds its plugin uncompiled.
+fn compile_plugins() -> Result<Option<Writer>> {
+    let paths = state_paths();
+    let store = Store::open(&paths).map_err(Failure::from)?;
+    let is_outdated = store.map(|store| store.is_outdated()).transpose().map_err(Failure::from)?;
+    if is_outdated != Some(true) {
+        return Ok(None);
+    }
+    let writer = Writer::open(&paths)?;
+    super::plugin::compile_installed(&writer)?;
+    Ok(Some(writer))
 }
 
 /// Whether something that is not weir's has the name.
@@ -58,6 +77,7 @@ fn install_program(bin_dir: &Path) -> Result<()> {
     if fs::canonicalize(&target).is_ok_and(|there| there == own) {
         return Ok(());
     }
+    sweep(bin_dir).with_context(|| format!("look for interrupted installations in {}", bin_dir.display()))?;
     let fresh = unfinished(bin_dir, PROGRAM);
     let installed = copy_in_large_parts(&own, &fresh)
         .and_then(|copy| {
@@ -71,12 +91,26 @@ fn install_program(bin_dir: &Path) -> Result<()> {
     installed.with_context(|| format!("copy {} to {}", own.display(), target.display()))
 }
 
+/// Removes copies that nobody completes any more.
+fn sweep(bin_dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(bin_dir)? {
+        let path = entry?.path();
+        let is_copy = path.file_stem().is_some_and(|stem| stem == unfinished_stem(PROGRAM).as_str());
+        if is_copy && File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
 /// Copies a program so that the kernel maps it in few steps: a file system that
 /// can keeps what one call writes in a page that is as large, which becomes part
 /// of a process as a whole.
 fn copy_in_large_parts(from: &Path, to: &Path) -> io::Result<File> {
     let program = fs::read(from)?;
     let mut copy = File::create(to)?;
+    // Shows that it is not left of an interrupted installation.
+    copy.lock()?;
     for part in program.chunks(PART) {
         copy.write_all(part)?;
     }
@@ -95,5 +129,9 @@ fn link(bin_dir: &Path, name: &str) -> Result<()> {
 }
 
 fn unfinished(bin_dir: &Path, name: &str) -> PathBuf {
-    bin_dir.join(format!(".{name}.{}", std::process::id()))
+    bin_dir.join(format!("{}.{}", unfinished_stem(name), std::process::id()))
+}
+
+fn unfinished_stem(name: &str) -> String {
+    format!(".{name}")
 }

@@ -16,6 +16,7 @@ use clap::Subcommand;
 
 use crate::catalog::{Digest, Store, Writer};
 use crate::cli::output::say;
+use crate::failure::Failure;
 use crate::request::state_paths;
 
 #[derive(Debug, Subcommand)]
@@ -118,12 +119,19 @@ fn switch(kind: &str, digest: &str) -> Result<()> {
     Ok(())
 }
 
-fn refresh() -> Result<()> {
-    let writer = Writer::open(&state_paths())?;
+/// Compiles what is not compiled for this weir; returns how many there were.
+pub(super) fn compile_installed(writer: &Writer) -> Result<usize> {
     let progress = add::progress("compiling what is installed".to_owned());
     let count = writer.refresh();
     progress.finish_and_clear();
-    match count? {
+    Ok(count?)
+}
+
+fn refresh() -> Result<()> {
+    let writer = Writer::open(&state_paths())?;
+    let count = compile_installed(&writer)?;
+    writer.forget_other_engines().map_err(Failure::from)?;
+    match count {
         0 => say!("everything that is installed was compiled for this weir already"),
         1 => say!("compiled 1 component"),
         count => say!("compiled {count} components"),
@@ -140,8 +148,11 @@ fn version(store: &Store, kind: &str, text: &str) -> Result<Digest> {
     let found: Vec<Digest> = store
         .records()?
         .into_iter()
-        .filter(|record| record.types.iter().any(|known| known == kind))
-        .map(|record| record.digest)
+        // One that cannot be read can be named nevertheless, to be removed.
+        .filter(|(_, record)| {
+            record.as_ref().map_or(true, |record| record.types.iter().any(|known| known == kind))
+        })
+        .map(|(digest, _)| digest)
         .filter(|digest| digest.hex().starts_with(digits))
         .collect();
     match found.as_slice() {

@@ -1,23 +1,64 @@
 //! A component whose code costs the compiler more than it may have.
 
 use std::fs;
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 
 use super::shop::Shop;
-use crate::lab::guest;
+use crate::lab::{guest, line};
 
 /// So many conditions in one function are within what WebAssembly allows.
 const CONDITIONS: usize = 500_000;
 
-pub(super) fn too_costly() -> anyhow::Result<()> {
-    let shop = Shop::new()?;
+/// How long the compiler may live on without weir.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+fn costly(shop: &Shop) -> anyhow::Result<PathBuf> {
     let mut component = fs::read(guest::component("fixed")?)?;
     component.extend(section(CORE_MODULE, &module()));
     let path = shop.lab.path("costly.wasm");
     fs::write(&path, component)?;
+    Ok(path)
+}
+
+pub(super) fn too_costly() -> anyhow::Result<()> {
+    let shop = Shop::new()?;
+    let path = costly(&shop)?;
     shop.fail(&format!("add {} --type fixed", path.display()), "more memory than it may have")?;
     ensure!(shop.everything().is_empty(), "left are {:?}", shop.everything());
+    shop.add("fixed").map(drop)
+}
+
+/// The compiler ends with weir.
+pub(super) fn killed() -> anyhow::Result<()> {
+    let shop = Shop::new()?;
+    let command = format!("plugin add {} --type fixed", costly(&shop)?.display());
+    let mut weir = line(&format!("{} {command}", shop.lab.bin.join("weir").display()))
+        .variable("WEIR_STATE_DIR", shop.lab.path("weir"))
+        .start()?;
+    let children = format!("/proc/{0}/task/{0}/children", weir.id());
+    // The second time it compiles, which takes long.
+    let compiler = loop {
+        let child = fs::read_to_string(&children)?.trim().to_owned();
+        let arguments = fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
+        if arguments.windows(b"compile".len()).any(|part| part == b"compile") {
+            break PathBuf::from(format!("/proc/{child}"));
+        }
+        ensure!(weir.try_wait()?.is_none(), "it ended before it compiled anything");
+        thread::sleep(Duration::from_millis(5));
+    };
+    // It gives up its rights first.
+    thread::sleep(Duration::from_millis(200));
+    weir.kill()?;
+    weir.wait()?;
+    let killed = Instant::now();
+    while compiler.exists() {
+        ensure!(killed.elapsed() < PATIENCE, "the compiler goes on");
+        thread::sleep(Duration::from_millis(5));
+    }
     shop.add("fixed").map(drop)
 }
 

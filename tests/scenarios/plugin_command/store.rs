@@ -9,7 +9,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
 use super::shop::Shop;
-use crate::lab::{guest, require};
+use crate::lab::{guest, line, require};
 
 pub(super) fn unsafe_store() -> anyhow::Result<()> {
     let shop = Shop::new()?;
@@ -142,14 +142,8 @@ pub(super) fn refreshed_and_removed() -> anyhow::Result<()> {
 pub(super) fn outdated() -> anyhow::Result<()> {
     let shop = Shop::new()?;
     let digest = shop.add("fixed")?;
-    // As another weir leaves it.
     let compiled = shop.only("compiled")?;
-    let name = compiled.file_stem().context("it has no name")?.to_string_lossy().into_owned();
-    let engine = name.split_once('-').context("its name names no engine")?.1.to_owned();
-    let record = shop.only("records")?;
-    let text = fs::read_to_string(&record)?;
-    fs::write(&record, text.replace(&engine, "0123456789abcdef"))?;
-    fs::rename(&compiled, shop.store("compiled").join(format!("{}-0123456789abcdef.cwasm", &digest[7..])))?;
+    date_back(&shop, &digest)?;
     shop.broken(&["another version of weir", "weir plugin refresh"])?;
     let text = shop.succeed("refresh")?;
     ensure!(text.contains("compiled 1"), "refresh says {text}");
@@ -158,5 +152,59 @@ pub(super) fn outdated() -> anyhow::Result<()> {
     let text = shop.succeed("refresh")?;
     ensure!(text.contains("already"), "refresh says {text}");
     ensure!(shop.list()?.len() == 1, "installed are {:?}", shop.list()?);
+    Ok(())
+}
+
+/// Leaves the only component as another weir compiled it.
+fn date_back(shop: &Shop, digest: &str) -> anyhow::Result<()> {
+    let compiled = shop.only("compiled")?;
+    let name = compiled.file_stem().context("it has no name")?.to_string_lossy().into_owned();
+    let engine = name.split_once('-').context("its name names no engine")?.1.to_owned();
+    let record = shop.only("records")?;
+    let text = fs::read_to_string(&record)?;
+    fs::write(&record, text.replace(&engine, "0123456789abcdef"))?;
+    let name = format!("{}-0123456789abcdef.cwasm", &digest[7..]);
+    Ok(fs::rename(&compiled, shop.store("compiled").join(name))?)
+}
+
+/// Another weir takes over: calls find what they need, or the old one stays.
+pub(super) fn upgraded() -> anyhow::Result<()> {
+    let shop = Shop::new()?;
+    let digest = shop.add("fixed")?;
+    let compiled = shop.only("compiled")?;
+    date_back(&shop, &digest)?;
+    let directory = shop.lab.path("opt");
+    let weir = shop.lab.bin.join("weir");
+    let install = line(&format!("{} install --bin-dir {}", weir.display(), directory.display()))
+        .variable("WEIR_STATE_DIR", shop.lab.path("weir"));
+    let component = shop.only("components")?;
+    let intact = fs::read(&component)?;
+    fs::write(&component, b"x")?;
+    let output = shop.lab.node.enter(|| install.run())?;
+    ensure!(
+        !output.status.success() && output.stderr.contains("it is not the component that was installed"),
+        "it says {}",
+        output.stderr
+    );
+    ensure!(!directory.exists(), "the new weir is there");
+    fs::write(&component, intact)?;
+    shop.lab.node.enter(|| install.succeed())?;
+    ensure!(shop.only("compiled")? == compiled, "compiled are {:?}", shop.only("compiled")?);
+    shop.address()?;
+    Ok(())
+}
+
+/// A damaged record hides no other, and can be removed.
+pub(super) fn damaged_record() -> anyhow::Result<()> {
+    let shop = Shop::new()?;
+    shop.add("fixed")?;
+    fs::write(shop.only("records")?, "{")?;
+    shop.succeed(&format!("add {} --type counter", guest::component("counter")?.display()))?;
+    let (success, text) = shop.plugin("list")?;
+    ensure!(!success && text.contains("counter") && text.contains("is damaged"), "list says {text}");
+    let text = shop.succeed("remove fixed")?;
+    ensure!(text.contains("removed fixed"), "remove says {text}");
+    let types: Vec<String> = shop.list()?.iter().map(|entry| entry["type"].to_string()).collect();
+    ensure!(types == ["\"counter\""], "installed are {types:?}");
     Ok(())
 }

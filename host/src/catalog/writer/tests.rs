@@ -70,6 +70,60 @@ fn a_component_may_serve_two_types() {
 }
 
 #[test]
+fn code_for_another_weir_stays_until_it_is_forgotten() {
+    let directory = tempfile::tempdir().unwrap();
+    let paths = Paths::below(directory.path());
+    let (digest, _) = add(&paths, "acme", COMPONENT).unwrap();
+    let after = everything(&paths);
+    let writer = Writer::open(&paths).unwrap();
+    let mut record = writer.store().record(&digest).unwrap().unwrap();
+    let code = record.compiled.remove(COMPILED_FOR).unwrap();
+    record.compiled.insert("other".to_owned(), code);
+    writer.write_record(&record).unwrap();
+    let [own, other] = [COMPILED_FOR, "other"]
+        .map(|engine| paths.state().join("plugins/compiled").join(compiled_name(&digest, engine)));
+    fs::rename(own, other).unwrap();
+    let before = everything(&paths);
+    writer.forget_other_engines().unwrap();
+    assert_eq!(everything(&paths), before, "there is nothing else yet");
+    assert!(writer.store().is_outdated().unwrap());
+    assert_eq!(writer.refresh().unwrap(), 1);
+    assert!(!writer.store().is_outdated().unwrap());
+    let engines = writer.store().record(&digest).unwrap().unwrap().compiled;
+    assert_eq!((engines.len(), everything(&paths).len()), (2, before.len() + 1));
+    writer.forget_other_engines().unwrap();
+    assert_eq!(everything(&paths), after);
+    crate::aot::load(engine().unwrap(), &catalog::find(&paths, "acme").unwrap().unwrap()).unwrap();
+}
+
+#[test]
+fn damaged_records_keep_nobody_from_the_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let paths = Paths::below(directory.path());
+    let (one, _) = add(&paths, "acme", COMPONENT).unwrap();
+    let (two, _) = add(&paths, "acme", &version(2)).unwrap();
+    let (three, _) = add(&paths, "other", &version(3)).unwrap();
+    for digest in [&one, &two] {
+        fs::write(paths.state().join(format!("plugins/records/{}.json", digest.hex())), "{").unwrap();
+    }
+    let writer = Writer::open(&paths).unwrap();
+    let readable: Vec<Digest> = writer
+        .store()
+        .records()
+        .unwrap()
+        .into_iter()
+        .filter_map(|(digest, record)| record.is_ok().then_some(digest))
+        .collect();
+    assert_eq!(readable, [three]);
+    assert!(writer.refresh().unwrap_err().message.contains(one.hex()));
+    // Nobody knows what the first was for, unless it is named.
+    assert_eq!(writer.remove("acme", None).unwrap(), [two]);
+    assert_eq!(writer.remove("acme", Some(&one)).unwrap(), [one]);
+    writer.remove("other", None).unwrap();
+    assert_eq!(everything(&paths), Vec::<String>::new());
+}
+
+#[test]
 fn what_an_interrupted_process_left_is_swept_away() {
     let directory = tempfile::tempdir().unwrap();
     let paths = Paths::below(directory.path());

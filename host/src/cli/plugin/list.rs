@@ -17,12 +17,24 @@ struct Version {
 }
 
 pub(super) fn run(as_json: bool) -> Result<()> {
-    let mut versions = Vec::new();
+    let (mut versions, mut failures) = (Vec::new(), Vec::new());
     if let Some(store) = super::store()? {
-        for record in store.records().map_err(Failure::from)? {
+        for (_, record) in store.records().map_err(Failure::from)? {
+            let record = match record {
+                Ok(record) => record,
+                Err(error) => {
+                    failures.push(error.into());
+                    continue;
+                }
+            };
             for kind in record.types.clone() {
-                let current = store.current(&kind).map_err(Failure::from)?;
-                let is_in_use = current.as_ref() == Some(&record.digest);
+                let is_in_use = match store.current(&kind) {
+                    Ok(current) => current.as_ref() == Some(&record.digest),
+                    Err(error) => {
+                        failures.push(error.into());
+                        false
+                    }
+                };
                 versions.push(Version { kind, is_in_use, record: record.clone() });
             }
         }
@@ -35,12 +47,12 @@ pub(super) fn run(as_json: bool) -> Result<()> {
     });
     if as_json {
         print_json(&versions);
-    } else if versions.is_empty() {
+    } else if versions.is_empty() && failures.is_empty() {
         say!("no plugins are installed; \"weir plugin add\" installs one");
-    } else {
+    } else if !versions.is_empty() {
         say!("{}", table(&versions));
     }
-    Ok(())
+    Ok(Failure::all(failures)?)
 }
 
 fn print_json(versions: &[Version]) {
