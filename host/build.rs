@@ -66,9 +66,15 @@ fn main() -> Result<()> {
 
     let compiler_dir = target_dir.with_file_name("compiler");
     let target = env::var("TARGET")?;
-    let compiler = build_compiler(root, &compiler_dir, &target)?;
+    let carried = build_compiler(root, &compiler_dir, &target, &[])?;
     let program = out.join("weir-compiler");
-    fs::copy(&compiler, &program).with_context(|| format!("copy {}", compiler.display()))?;
+    fs::copy(&carried, &program).with_context(|| format!("copy {}", carried.display()))?;
+    let builder = env::var("HOST")?;
+    let compiler = match processor(&builder) == processor(&target) {
+        true => carried,
+        // It does not run here.
+        false => build_compiler(root, &compiler_dir, &builder, &["--features", "other-processors"])?,
+    };
 
     let mut code = String::new();
     let mut table = String::from("static BUNDLED: &[Bundled] = &[\n");
@@ -217,12 +223,17 @@ fn cargo(root: &Path) -> Result<Command> {
     Ok(command)
 }
 
-/// Builds the compiler of components, for the machine that weir is built for.
-fn build_compiler(root: &Path, target_dir: &Path, target: &str) -> Result<PathBuf> {
+/// The processor of a target.
+fn processor(target: &str) -> Option<&str> {
+    target.split('-').next()
+}
+
+/// Builds the compiler of components, for a machine to run it on.
+fn build_compiler(root: &Path, target_dir: &Path, target: &str, features: &[&str]) -> Result<PathBuf> {
     let mut cargo = cargo(root)?;
     let manifest = root.join("host/compiler/Cargo.toml");
     cargo.args(["build", "--release", "--target", target, "--manifest-path"]).arg(manifest);
-    cargo.arg("--target-dir").arg(target_dir);
+    cargo.arg("--target-dir").arg(target_dir).args(features);
     let output = cargo.output().context("run cargo build for the compiler")?;
     if !output.status.success() {
         bail!("the compiler does not build:\n{}", String::from_utf8_lossy(&output.stderr));

@@ -50,7 +50,6 @@ const REFUSED: &[i64] = &[
     SYS_finit_module,
     SYS_delete_module,
     SYS_kexec_load,
-    SYS_kexec_file_load,
     SYS_reboot,
     SYS_swapon,
     SYS_swapoff,
@@ -75,6 +74,7 @@ const REFUSED: &[i64] = &[
 
 #[cfg(target_arch = "x86_64")]
 const REFUSED_HERE: &[i64] = &[
+    SYS_kexec_file_load,
     SYS_fork,
     SYS_vfork,
     SYS_modify_ldt,
@@ -88,7 +88,10 @@ const REFUSED_HERE: &[i64] = &[
 ];
 
 #[cfg(target_arch = "aarch64")]
-const REFUSED_HERE: &[i64] = &[];
+const REFUSED_HERE: &[i64] = &[
+    // kexec_file_load, which libc does not name for musl.
+    294,
+];
 
 #[cfg(target_arch = "x86_64")]
 const ARCHITECTURE: u32 = 0xc000_003e;
