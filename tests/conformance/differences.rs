@@ -69,7 +69,17 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
             ("node/link/veth#*/address/link-local of node cni0/64", None, Some("link")),
         ],
         against: Against::Any,
-        case: |case| case.plugin == "bridge" && connects(case) && is_new_bridge(case) && !is_gateway(case),
+        case: |case| {
+            let has_address = is_gateway(case) && !is_in_vlan(case);
+            case.plugin == "bridge" && connects(case) && is_new_bridge(case) && !has_address
+        },
+    },
+    Difference {
+        reason: "The node's own port in a VLAN, which has the gateway's address, takes no router advertisements, as \
+                 the bridge itself does not where it has the address.",
+        facts: &[("node/sysctl/ipv6/cni0.*/accept_ra", Some("0"), Some("1"))],
+        against: Against::Any,
+        case: |case| connects(case) && is_gateway(case) && is_in_vlan(case),
     },
     Difference {
         reason: "The addresses of a container survive its link going down, as 1.9.1 has it.",
@@ -218,6 +228,10 @@ fn is_new_bridge(case: &Case) -> bool {
 
 fn is_gateway(case: &Case) -> bool {
     has(case, "isGateway") || has(case, "isDefaultGateway")
+}
+
+fn is_in_vlan(case: &Case) -> bool {
+    has(case, r#""vlan":"#)
 }
 
 fn has_ipam(case: &Case) -> bool {

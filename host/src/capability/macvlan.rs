@@ -4,10 +4,10 @@ use wasmtime::component::Resource;
 
 use super::error::net_error;
 use super::links::LinkHandle;
-use super::namespaces::{NetnsHandle, check_name, random_mac};
+use super::namespaces::{NetnsHandle, check_name, random_mac, random_name};
 use crate::call::Served;
 use crate::journal::{Inverse, LinkId, Side};
-use crate::netlink::{LinkState, MacvlanMode, MacvlanSpec};
+use crate::netlink::{LinkState, MacvlanMode, MacvlanSpec, NetlinkError, Netns};
 use crate::policy::Operation;
 use crate::session::Session;
 use crate::wit;
@@ -74,11 +74,14 @@ impl Session {
         if !is_unique && let Err(error) = there.refuse_existing(&macvlan.name) {
             return Ok(Err(net_error(error)));
         }
-        let link = LinkId::new(side, &macvlan.name);
-        let inverse = Inverse::DeleteLink { link, kind: "macvlan".to_owned(), mac: Some(mac) };
-        let made = self.call.change(&self.guest, "create-macvlan", object, Some(inverse), || {
-            there.create_macvlan(&macvlan, &below, &home)
-        })?;
+        let made = if side == home_side {
+            let link = LinkId::new(side, &macvlan.name);
+            self.call.change(&self.guest, "create-macvlan", object, Some(way_back(link, mac)), || {
+                there.create_macvlan(&macvlan, &below, &home)
+            })?
+        } else {
+            self.make_elsewhere(&macvlan, object, (&below, &home), (&there, side))?
+        };
         match made {
             Ok(link) => Ok(Ok(self.push_link(there, side, link, true)?)),
             // The kernel does not say why.
@@ -88,6 +91,39 @@ impl Session {
             }))),
             Err(error) => Ok(Err(net_error(error))),
         }
+    }
+
+    /// Makes a macvlan in another namespace than its parent's. For older kernels
+    /// it gets its name, and comes up, where it is to be: what links of the
+    /// other namespace are called does not matter.
+    fn make_elsewhere(
+        &self,
+        macvlan: &MacvlanSpec,
+        object: String,
+        (parent, home): (&LinkState, &Netns),
+        (there, side): (&Netns, Side),
+    ) -> Served<Result<LinkState, NetlinkError>> {
+        let nameless = MacvlanSpec { name: random_name("mv")?, up: false, ..macvlan.clone() };
+        let drawn = LinkId::new(side, &nameless.name);
+        let inverse = way_back(drawn.clone(), macvlan.mac);
+        let made = self.call.change(&self.guest, "create-macvlan", object, Some(inverse), || {
+            there.create_macvlan(&nameless, parent, home)
+        })?;
+        let index = match made {
+            Ok(link) => link.index,
+            Err(error) => return Ok(Err(error)),
+        };
+        let named = LinkId { index: Some(index), ..LinkId::new(side, &macvlan.name) };
+        let object = format!("{} in {}", macvlan.name, there.label());
+        let inverse = way_back(named, macvlan.mac);
+        let done = self.call.change(&self.guest, "name-link", object, Some(inverse), || {
+            there.name_link(index, &macvlan.name, macvlan.up)
+        })?;
+        // Without its name it is of no use to the plugin.
+        if done.is_ok() || there.remove_link(index).is_ok() {
+            self.call.settle(|inverse| inverse.link() == Some(&drawn))?;
+        }
+        Ok(done.and_then(|()| there.link_by_index(index)))
     }
 
     /// Whether a macvlan may be put on a link of the node. What it is called
@@ -124,6 +160,10 @@ impl Session {
         let reason = format!("{operation} link {}: it is a macvlan, and {effect}", link.name());
         self.forbid(operation, link.name(), reason)
     }
+}
+
+fn way_back(link: LinkId, mac: [u8; 6]) -> Inverse {
+    Inverse::DeleteLink { link, kind: "macvlan".to_owned(), mac: Some(mac) }
 }
 
 /// Macvtap links are macvlan links with a file.

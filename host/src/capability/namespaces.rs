@@ -294,11 +294,16 @@ pub(super) fn random_mac() -> Served<[u8; 6]> {
     Ok(mac)
 }
 
+/// A name that no link has.
+pub(super) fn random_name(beginning: &str) -> Served<String> {
+    let digits = random_bytes(4)?;
+    Ok(digits.iter().fold(beginning.to_owned(), |name, byte| format!("{name}{byte:02x}")))
+}
+
 /// An end with a name, as the reference plugins give if it has none.
 fn named(mut end: links::VethEnd) -> Served<links::VethEnd> {
     if end.name.is_empty() {
-        let digits = random_bytes(4)?;
-        end.name = digits.iter().fold("veth".to_owned(), |name, byte| format!("{name}{byte:02x}"));
+        end.name = random_name("veth")?;
     }
     Ok(end)
 }

@@ -28,8 +28,8 @@ pub(crate) struct MacvlanSpec {
 impl Netns {
     /// Makes a macvlan link here on a link of the namespace `home`.
     ///
-    /// The request is made here, where the link is to be: kernels before 6.14
-    /// look for links of the same name where the request is made.
+    /// Kernels before 6.14 make it at `home`, where no other link may have its
+    /// name, and move it, which takes it down.
     pub(crate) fn create_macvlan(
         &self,
         macvlan: &MacvlanSpec,

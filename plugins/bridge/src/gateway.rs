@@ -108,6 +108,7 @@ fn vlan_port(host: &Netns, bridge: &Link, config: &Config, vlan: u16) -> Result<
             match created {
                 Ok((plug, own)) => {
                     port::join_vlans(&plug, config)?;
+                    veth::refuse_router_advertisements(&plug)?;
                     veth::refuse_router_advertisements(&own)?;
                     own
                 }

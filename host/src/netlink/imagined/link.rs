@@ -88,6 +88,14 @@ impl Inquiry<'_> {
         self.real_link(question)
     }
 
+    fn refuse_existing(&mut self, name: &str) -> Result<(), NetlinkError> {
+        match self.link_by_name(name) {
+            Ok(_) => Err(self.refusal(EEXIST)),
+            Err(error) if error.is_absent() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     fn real_link(&mut self, mut question: LinkMessage) -> Result<LinkMessage, NetlinkError> {
         question.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
         let answers = self.ask_one(RouteNetlinkMessage::GetLink(question))?;
@@ -103,11 +111,7 @@ impl Inquiry<'_> {
 
     /// Makes a link.
     pub(super) fn create_link(&mut self, message: &LinkMessage) -> Answers {
-        match self.link_by_name(name(message)) {
-            Ok(_) => return Err(self.refusal(EEXIST)),
-            Err(error) if error.is_absent() => {}
-            Err(error) => return Err(error),
-        }
+        self.refuse_existing(name(message))?;
         let index = match kind(message) {
             Some(InfoKind::Bridge) => self.create_bridge(message),
             Some(InfoKind::Veth) => self.create_pair(message)?,
@@ -170,6 +174,9 @@ impl Inquiry<'_> {
     pub(super) fn change_link(&mut self, message: &LinkMessage) -> Answers {
         let index = message.header.index;
         let mut link = self.link_by_index(index)?;
+        if !name(message).is_empty() && name(message) != name(&link) {
+            self.refuse_existing(name(message))?;
+        }
         let was_up = link.header.flags.contains(LinkFlags::Up);
         let mask = message.header.change_mask;
         link.header.flags = (link.header.flags & !mask) | (message.header.flags & mask);
