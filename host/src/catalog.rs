@@ -25,7 +25,7 @@ pub(crate) use interfaces::{check, meaning, role};
 pub(crate) use record::Record;
 pub(crate) use signature::verify;
 pub(crate) use store::{Compiled, Store, is_type};
-pub(crate) use writer::{Change, Writer};
+pub(crate) use writer::{Change, Outdated, Refreshed, Writer};
 
 /// A component that serves a plugin type.
 #[derive(Debug)]

@@ -37,7 +37,7 @@ fn subjects() -> [Subject<'static>; 3] {
     [subject, Subject { plugin: "acme", is_bundled: false, ..subject }, Subject { tenant: Some("t"), ..subject }]
 }
 
-fn operations() -> [Operation<'static>; 14] {
+fn operations() -> [Operation<'static>; 16] {
     let prefix = "::ffff:10.1.2.3/128".parse().expect("it is a prefix");
     [
         Operation::Import("weir:net/links@0.1.0"),
@@ -54,8 +54,8 @@ fn operations() -> [Operation<'static>; 14] {
         Operation::Sysctl("accept_ra"),
         Operation::Delegate("dhcp"),
         Operation::Port(Port { address: None, number: 8080, protocol: Protocol::Tcp }),
-        Operation::Vlans(Numbers::between(100, 199)),
-        Operation::Vni(7),
+        Operation::Vlans { bridge: Some("br-a"), vlans: Numbers::between(100, 199) },
+        Operation::Vni { parent: None, vni: 7 },
     ]
 }
 

@@ -198,10 +198,16 @@ fn foreign_vlans() -> anyhow::Result<()> {
     let stage = Stage::new(RULE)?;
     let port = json!({ "do": "create-veth", "near": "hv0", "far": "eth0", "bridge": "br-h" });
     let both = json!([port, { "do": "add-vlans", "link": "hv0", "count": 1 }]);
-    stage.fails(both.clone(), &Expected::denied("add-vlans", &["VLAN 2-3", "vlans = [\"2-3\"]"]))?;
-    // All of them have to be allowed.
-    stage.write_policy(&RULE.replace("leases", "vlans = [\"1-2\", \"3\"]\nleases"))?;
-    stage.fails(both.clone(), &Expected::denied("add-vlans", &["vlans = [\"1-2\", \"3\", \"2-3\"]"]))?;
+    stage.fails(
+        both.clone(),
+        &Expected::denied("add-vlans", &["VLAN 2-3", "vlans = [\"2-3\"]", "policy.toml"]),
+    )?;
+    // All of them have to be allowed, on that bridge.
+    stage.write_policy(&RULE.replace("leases", "vlans = [\"1-2\", \"4\"]\nleases"))?;
+    stage.fails(both.clone(), &Expected::denied("add-vlans", &["vlans = [\"1-2\", \"4\", \"2-3\"]"]))?;
+    let other = "[[allow]]\nplugin = \"hostile\"\nbridges = \"br-x\"\nvlans = \"1-4094\"\n";
+    stage.write_policy(&format!("{RULE}{other}"))?;
+    stage.fails(both.clone(), &Expected::denied("add-vlans", &["port of \"br-h\""]))?;
     let allowed = RULE.replace("leases", "vlans = [\"2-3\"]\nleases");
     stage.write_policy(&format!("{allowed}\n[[deny]]\nvlans = \"3\"\n"))?;
     stage.fails(both, &Expected::denied("add-vlans", &["VLAN 2-3", "forbids it"])).map(drop)

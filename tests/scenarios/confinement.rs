@@ -270,7 +270,10 @@ fn has_leases(directory: &Path) -> anyhow::Result<bool> {
 
 fn silent() -> anyhow::Result<()> {
     let symbols = fs::read_to_string("/proc/kallsyms").unwrap_or_default();
-    require(symbols.contains("sys_landlock_create_ruleset"), "the kernel has no landlock, or tells no symbols")?;
+    require(
+        symbols.contains("sys_landlock_create_ruleset"),
+        "the kernel has no landlock, or tells no symbols",
+    )?;
     let scene = Scene::new(&RICH, 1)?;
     for command in ["ADD", "DEL", "DEL"] {
         let call = scene.call(command, 0);

@@ -189,18 +189,20 @@ fn by_rename() -> anyhow::Result<()> {
     installed.answers(&installed.directory, "bridge")
 }
 
-/// A copy that somebody still writes is left alone.
+/// What is not weir's stays.
 fn interrupted() -> anyhow::Result<()> {
     let installed = Installed::new()?;
     fs::create_dir_all(&installed.directory)?;
-    for (name, content) in [(".weir.1", "half"), (".weir.2", "going on"), (".weirdo.1", "of others")] {
-        fs::write(installed.directory.join(name), content)?;
+    fs::write(installed.directory.join(".weir.1"), "half")?;
+    symlink("weir", installed.directory.join(".ptp.22"))?;
+    for name in [".weir.bak", ".weirdo.1", ".weir"] {
+        fs::write(installed.directory.join(name), "of others")?;
     }
-    let other = fs::File::open(installed.directory.join(".weir.2"))?;
-    other.lock()?;
+    fs::create_dir(installed.directory.join(".weir.2"))?;
     installed.succeed("--types bridge")?;
     let names = installed.names();
-    ensure!(names == [".weir.2", ".weirdo.1", "bridge", "weir"], "installed are {names:?}");
+    let expected = [".weir", ".weir.2", ".weir.bak", ".weirdo.1", "bridge", "weir"];
+    ensure!(names == expected, "installed are {names:?}");
     Ok(())
 }
 

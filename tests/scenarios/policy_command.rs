@@ -292,8 +292,8 @@ fn operations() -> anyhow::Result<()> {
         ("delegate:dhcp", "delegates = [\"dhcp\"]".to_owned()),
         ("port:8080/tcp", "ports = [\"8080/tcp\"]".to_owned()),
         ("port:[fd00::1]:53/udp", "ports = [\"[fd00::1]:53/udp\"]".to_owned()),
-        ("vlan:100-199", "vlans = [\"100-199\"]".to_owned()),
-        ("vni:7", "vnis = [\"7\"]".to_owned()),
+        ("vlan:br-a:100-199", "vlans = [\"100-199\"]".to_owned()),
+        ("vni:eth1:7", "vnis = [\"7\"]".to_owned()),
         ("data-dir:/srv/leases", "data-dirs = [\"/srv/leases\"]".to_owned()),
     ] {
         has(&policy.fail(&ask(op))?, reason)?;

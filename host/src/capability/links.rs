@@ -351,13 +351,22 @@ impl Session {
         vlans: &[netlink::VlanRange],
     ) -> Served<Result<(), NetError>> {
         let link = self.link_of(handle)?;
-        let (side, object) = (link.side, link.name().to_owned());
-        if side == Side::Container {
+        let (netns, object) = (&link.netns, link.name());
+        if link.side == Side::Container || self.guest.is_unrestricted() {
             return Ok(Ok(()));
         }
+        let bridge = netns.link_by_index(link.index()).and_then(|found| match found.controller {
+            Some(bridge) => netns.link_name(bridge).map(Some),
+            None => Ok(found.is_kind("bridge").then_some(found.name)),
+        });
+        let bridge = match bridge {
+            Ok(bridge) => bridge,
+            Err(error) => return Ok(Err(net_error(error))),
+        };
         let range = |vlan: &netlink::VlanRange| Numbers::between(vlan.first.into(), vlan.last.into());
-        let wanted: Vec<_> = vlans.iter().map(range).map(Operation::Vlans).collect();
-        self.permit("add-vlans", &object, &wanted)
+        let wanted =
+            vlans.iter().map(range).map(|vlans| Operation::Vlans { bridge: bridge.as_deref(), vlans });
+        self.permit("add-vlans", object, &wanted.collect::<Vec<_>>())
     }
 
     /// Makes a change that needs no way back of its own.

@@ -5,7 +5,7 @@ use wasmtime::component::Resource;
 use super::error::net_error;
 use super::links::LinkHandle;
 use super::namespaces::{NetnsHandle, check_name, random_mac, random_name};
-use crate::call::Served;
+use crate::call::{Certainty, Served};
 use crate::journal::{Inverse, LinkId, Side};
 use crate::netlink::{LinkState, MacvlanMode, MacvlanSpec, NetlinkError, Netns};
 use crate::policy::Operation;
@@ -77,7 +77,7 @@ impl Session {
         let made = if side == home_side {
             let link = LinkId::new(side, &macvlan.name);
             self.call.change(&self.guest, "create-macvlan", object, Some(way_back(link, mac)), || {
-                there.create_macvlan(&macvlan, &below, &home)
+                there.create_macvlan(&macvlan, &below)
             })?
         } else {
             self.make_elsewhere(&macvlan, object, (&below, &home), (&there, side))?
@@ -103,11 +103,11 @@ impl Session {
         (parent, home): (&LinkState, &Netns),
         (there, side): (&Netns, Side),
     ) -> Served<Result<LinkState, NetlinkError>> {
-        let nameless = MacvlanSpec { name: random_name("mv")?, up: false, ..macvlan.clone() };
-        let drawn = LinkId::new(side, &nameless.name);
-        let inverse = way_back(drawn.clone(), macvlan.mac);
+        let drawn = random_name("mv")?;
+        let nameless = LinkId::new(side, &drawn);
+        let inverse = way_back(nameless.clone(), macvlan.mac);
         let made = self.call.change(&self.guest, "create-macvlan", object, Some(inverse), || {
-            there.create_macvlan(&nameless, parent, home)
+            there.create_nameless_macvlan(macvlan, &drawn, parent, home)
         })?;
         let index = match made {
             Ok(link) => link.index,
@@ -117,13 +117,15 @@ impl Session {
         let object = format!("{} in {}", macvlan.name, there.label());
         let inverse = way_back(named, macvlan.mac);
         let done = self.call.change(&self.guest, "name-link", object, Some(inverse), || {
-            there.name_link(index, &macvlan.name, macvlan.up)
+            let named = there.set_name(index, &macvlan.name);
+            let complete = named.and_then(|()| if macvlan.up { there.set_up(index, true) } else { Ok(()) });
+            // As it is, it is of no use to the plugin.
+            complete.and_then(|()| there.link_by_index(index)).map_err(|error| give_up(there, index, error))
         })?;
-        // Without its name it is of no use to the plugin.
-        if done.is_ok() || there.remove_link(index).is_ok() {
-            self.call.settle(|inverse| inverse.link() == Some(&drawn))?;
+        if done.as_ref().map_or_else(Certainty::nothing_changed, |_| true) {
+            self.call.settle(|inverse| inverse.link() == Some(&nameless))?;
         }
-        Ok(done.and_then(|()| there.link_by_index(index)))
+        Ok(done)
     }
 
     /// Whether a macvlan may be put on a link of the node. What it is called
@@ -159,6 +161,17 @@ impl Session {
         }
         let reason = format!("{operation} link {}: it is a macvlan, and {effect}", link.name());
         self.forbid(operation, link.name(), reason)
+    }
+}
+
+/// Removes a link that could not be completed; the journal has to know it if
+/// it stays.
+fn give_up(netns: &Netns, index: u32, error: NetlinkError) -> NetlinkError {
+    match netns.remove_link(index) {
+        Err(left) if !left.is_absent() => {
+            NetlinkError::Socket { attempt: left.to_string(), reason: format!("after this: {error}") }
+        }
+        _ => error,
     }
 }
 

@@ -59,7 +59,7 @@ impl Session {
         let mut wanted = vec![
             Operation::PutOn { kind: "vxlan", parent },
             Operation::CreateLink { kind: "vxlan", name: &options.name },
-            Operation::Vni(options.vni),
+            Operation::Vni { parent, vni: options.vni },
         ];
         // Whoever sends a packet becomes a remote end.
         if options.learning {

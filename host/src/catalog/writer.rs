@@ -47,6 +47,21 @@ pub(crate) enum Change {
     Replaced(Digest),
 }
 
+/// What compiling everything for this weir came to.
+#[derive(Debug)]
+pub(crate) struct Refreshed {
+    pub(crate) compiled: usize,
+    pub(crate) failed: Vec<Outdated>,
+}
+
+/// A component that cannot be compiled for this weir.
+#[derive(Debug)]
+pub(crate) struct Outdated {
+    /// A type that it serves.
+    pub(crate) in_use_by: Option<String>,
+    pub(crate) failure: Failure,
+}
+
 impl Writer {
     /// Opens the store and makes it where there is none.
     pub(crate) fn open(paths: &Paths) -> Result<Self, Failure> {
@@ -80,7 +95,7 @@ impl Writer {
     }
 
     /// Removes what an interrupted process left: unfinished files, and files
-    /// without a record.
+    /// that no record lists.
     fn sweep(&self) -> Result<(), StoreError> {
         for directory in [&self.components, &self.compiled, &self.records, &self.types] {
             for name in directory.names()?.iter().filter(|name| name.starts_with('.')) {
@@ -94,6 +109,15 @@ impl Writer {
                 if !records.contains(&format!("{digest}.json")) {
                     directory.remove(&name)?;
                 }
+            }
+        }
+        let code = self.compiled.names()?;
+        for record in self.store.records()?.into_iter().filter_map(|(_, record)| record.ok()) {
+            let listed: Vec<String> =
+                record.compiled.keys().map(|engine| compiled_name(&record.digest, engine)).collect();
+            let others = code.iter().filter(|name| name.starts_with(record.digest.hex()));
+            for name in others.filter(|name| !listed.contains(name)) {
+                self.compiled.remove(name)?;
             }
         }
         Ok(())
@@ -183,22 +207,28 @@ impl Writer {
         Ok(record)
     }
 
-    /// Compiles all components for this weir that are not; returns how many.
-    /// What another weir uses stays.
-    pub(crate) fn refresh(&self) -> Result<usize, Failure> {
-        let mut count = 0;
-        let mut failures = Vec::new();
+    /// Compiles all components for this weir that are not. What another weir
+    /// uses stays.
+    pub(crate) fn refresh(&self) -> Result<Refreshed, Failure> {
+        let mut refreshed = Refreshed { compiled: 0, failed: Vec::new() };
+        let types = self.store.types()?;
         for (digest, record) in self.store.records()? {
             if self.intact(&digest).is_some() {
                 continue;
             }
             // One that is damaged keeps no other from being of use.
             match record.map_err(Failure::from).and_then(|record| self.refresh_one(record)) {
-                Ok(()) => count += 1,
-                Err(failure) => failures.push(failure),
+                Ok(()) => refreshed.compiled += 1,
+                Err(failure) => {
+                    let serves =
+                        |kind: &&String| self.store.current(kind).ok().flatten() == Some(digest.clone());
+                    refreshed
+                        .failed
+                        .push(Outdated { in_use_by: types.iter().find(serves).cloned(), failure });
+                }
             }
         }
-        Failure::all(failures).map(|()| count)
+        Ok(refreshed)
     }
 
     fn refresh_one(&self, record: Record) -> Result<(), Failure> {
@@ -252,7 +282,10 @@ impl Writer {
         versions.retain(|(digest, record)| match record {
             Ok(record) => record.types.iter().any(|known| known == kind),
             // What it is for shows only if it is in use, or was named.
-            Err(_) => current.as_ref() == Some(digest) || only == Some(digest),
+            Err(StoreError::Damaged { .. } | StoreError::Untrusted { .. }) => {
+                current.as_ref() == Some(digest) || only == Some(digest) && !self.is_in_use(digest)
+            }
+            Err(_) => false,
         });
         if let Some(only) = only {
             if !versions.iter().any(|(digest, _)| digest == only) {
@@ -293,6 +326,12 @@ impl Writer {
         }
         self.sweep()?;
         Ok(gone)
+    }
+
+    /// Whether a component serves any type.
+    fn is_in_use(&self, digest: &Digest) -> bool {
+        let types = self.store.types().unwrap_or_default();
+        types.iter().any(|kind| self.store.current(kind).ok().flatten().as_ref() == Some(digest))
     }
 
     fn write_record(&self, record: &Record) -> Result<(), StoreError> {

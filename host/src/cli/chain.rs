@@ -75,10 +75,10 @@ impl Chain {
         self.plugins.iter().filter_map(kind).collect()
     }
 
-    /// Whether a plugin keeps containers of the network from each other.
+    /// Whether a bridge keeps containers of the network from each other.
     pub(super) fn isolates_ports(&self) -> bool {
         let isolates = |plugin| weir_config::get(plugin, "portIsolation") == Some(&Value::Bool(true));
-        self.plugins.iter().any(isolates)
+        self.plugins.iter().any(|plugin| kind(plugin) == Some("bridge") && isolates(plugin))
     }
 
     /// Adds a container; takes back what was done if a plugin fails.

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
-use crate::catalog::{self, Store, Writer};
+use crate::catalog::{self, Outdated, Store, Writer};
 use crate::cli::output::say;
 use crate::failure::Failure;
 use crate::request::state_paths;
@@ -34,14 +34,15 @@ pub(super) fn run(bin_dir: &Path, types: &[String], replace: bool) -> Result<Exi
             foreign.join(", ")
         );
     }
-    let compiled = compile_plugins().context("compile the plugins of others for this weir")?;
+    compile_plugins().context("compile the plugins of others for this weir")?;
     fs::create_dir_all(bin_dir).with_context(|| format!("create {}", bin_dir.display()))?;
+    let _turn = take_turn(bin_dir).with_context(|| format!("lock {}", bin_dir.display()))?;
+    let names: Vec<&str> = known.iter().map(String::as_str).chain([PROGRAM]).collect();
+    sweep(bin_dir, &names)
+        .with_context(|| format!("remove what interrupted installations left in {}", bin_dir.display()))?;
     install_program(bin_dir)?;
     for name in &types {
         link(bin_dir, name)?;
-    }
-    if let Some(writer) = compiled {
-        writer.forget_other_engines().map_err(Failure::from)?;
     }
     say!("{}: weir, and links to it for {}", bin_dir.display(), types.join(", "));
     Ok(ExitCode::SUCCESS)
@@ -49,16 +50,34 @@ pub(super) fn run(bin_dir: &Path, types: &[String], replace: bool) -> Result<Exi
 
 /// Compiles what is installed of others for this weir, if it was for another
 /// one, which goes on with what it has: no call finds its plugin uncompiled.
-fn compile_plugins() -> Result<Option<Writer>> {
+fn compile_plugins() -> Result<()> {
     let paths = state_paths();
     let store = Store::open(&paths).map_err(Failure::from)?;
     let is_outdated = store.map(|store| store.is_outdated()).transpose().map_err(Failure::from)?;
     if is_outdated != Some(true) {
-        return Ok(None);
+        return Ok(());
     }
     let writer = Writer::open(&paths)?;
-    super::plugin::compile_installed(&writer)?;
-    Ok(Some(writer))
+    let mut failures = Vec::new();
+    for Outdated { in_use_by, failure, .. } in super::plugin::compile_installed(&writer)?.failed {
+        match in_use_by {
+            Some(kind) => failures.push(failure.details(format!(
+                "plugin type {kind} would not work with this weir: add a version that does, or run \
+                 \"weir plugin remove {kind}\""
+            ))),
+            None => eprintln!("weir: a component that is not in use: {failure}"),
+        }
+    }
+    Ok(Failure::all(failures)?)
+}
+
+/// One installation at a time, where the file system knows locks.
+fn take_turn(bin_dir: &Path) -> io::Result<File> {
+    let directory = File::open(bin_dir)?;
+    match directory.lock() {
+        Err(error) if error.kind() != io::ErrorKind::Unsupported => Err(error),
+        _ => Ok(directory),
+    }
 }
 
 /// Whether something that is not weir's has the name.
@@ -77,7 +96,6 @@ fn install_program(bin_dir: &Path) -> Result<()> {
     if fs::canonicalize(&target).is_ok_and(|there| there == own) {
         return Ok(());
     }
-    sweep(bin_dir).with_context(|| format!("look for interrupted installations in {}", bin_dir.display()))?;
     let fresh = unfinished(bin_dir, PROGRAM);
     let installed = copy_in_large_parts(&own, &fresh)
         .and_then(|copy| {
@@ -91,13 +109,14 @@ fn install_program(bin_dir: &Path) -> Result<()> {
     installed.with_context(|| format!("copy {} to {}", own.display(), target.display()))
 }
 
-/// Removes copies that nobody completes any more.
-fn sweep(bin_dir: &Path) -> io::Result<()> {
+/// Removes what nobody completes any more.
+fn sweep(bin_dir: &Path, names: &[&str]) -> io::Result<()> {
     for entry in fs::read_dir(bin_dir)? {
-        let path = entry?.path();
-        let is_copy = path.file_stem().is_some_and(|stem| stem == unfinished_stem(PROGRAM).as_str());
-        if is_copy && File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
-            fs::remove_file(&path)?;
+        let entry = entry?;
+        let file = entry.file_name();
+        let is_unfinished = file.to_str().and_then(unfinished_name).is_some_and(|name| names.contains(&name));
+        if is_unfinished && !entry.file_type()?.is_dir() {
+            fs::remove_file(entry.path())?;
         }
     }
     Ok(())
@@ -109,8 +128,6 @@ fn sweep(bin_dir: &Path) -> io::Result<()> {
 fn copy_in_large_parts(from: &Path, to: &Path) -> io::Result<File> {
     let program = fs::read(from)?;
     let mut copy = File::create(to)?;
-    // Shows that it is not left of an interrupted installation.
-    copy.lock()?;
     for part in program.chunks(PART) {
         copy.write_all(part)?;
     }
@@ -129,9 +146,11 @@ fn link(bin_dir: &Path, name: &str) -> Result<()> {
 }
 
 fn unfinished(bin_dir: &Path, name: &str) -> PathBuf {
-    bin_dir.join(format!("{}.{}", unfinished_stem(name), std::process::id()))
+    bin_dir.join(format!(".{name}.{}", std::process::id()))
 }
 
-fn unfinished_stem(name: &str) -> String {
-    format!(".{name}")
+/// What the name of a file that is [unfinished] will be.
+fn unfinished_name(file: &str) -> Option<&str> {
+    let (name, process) = file.strip_prefix('.')?.rsplit_once('.')?;
+    process.bytes().all(|byte| byte.is_ascii_digit()).then_some(name)
 }

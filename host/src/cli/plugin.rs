@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 
-use crate::catalog::{Digest, Store, Writer};
+use crate::catalog::{Digest, Refreshed, Store, Writer};
 use crate::cli::output::say;
 use crate::failure::Failure;
 use crate::request::state_paths;
@@ -78,7 +78,8 @@ pub(super) enum Command {
         /// The version's digest, or its beginning.
         digest: String,
     },
-    /// Compiles what is installed anew, after weir itself was replaced.
+    /// Compiles anew what is installed but not for this weir, and forgets what
+    /// was for others. "weir install" does the first by itself.
     Refresh,
 }
 
@@ -119,24 +120,25 @@ fn switch(kind: &str, digest: &str) -> Result<()> {
     Ok(())
 }
 
-/// Compiles what is not compiled for this weir; returns how many there were.
-pub(super) fn compile_installed(writer: &Writer) -> Result<usize> {
+/// Compiles what is not compiled for this weir.
+pub(super) fn compile_installed(writer: &Writer) -> Result<Refreshed> {
     let progress = add::progress("compiling what is installed".to_owned());
-    let count = writer.refresh();
+    let refreshed = writer.refresh();
     progress.finish_and_clear();
-    Ok(count?)
+    Ok(refreshed?)
 }
 
 fn refresh() -> Result<()> {
     let writer = Writer::open(&state_paths())?;
-    let count = compile_installed(&writer)?;
+    let refreshed = compile_installed(&writer)?;
     writer.forget_other_engines().map_err(Failure::from)?;
-    match count {
+    match refreshed.compiled {
+        0 if !refreshed.failed.is_empty() => {}
         0 => say!("everything that is installed was compiled for this weir already"),
         1 => say!("compiled 1 component"),
         count => say!("compiled {count} components"),
     }
-    Ok(())
+    Ok(Failure::all(refreshed.failed.into_iter().map(|outdated| outdated.failure).collect())?)
 }
 
 /// Finds the version of a type whose digest begins with `text`.

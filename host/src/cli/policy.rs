@@ -47,8 +47,8 @@ pub(super) struct Question {
     /// create-link:veth:veth0, bridge:br-a, parent:eth1 (also with what is put
     /// on it: parent:macvlan:eth1, parent:passthru:eth1, parent:vxlan:*),
     /// address:10.1.2.3, route:0.0.0.0/0, neighbor:10.1.2.3, sysctl:accept_ra,
-    /// delegate:dhcp, data-dir:/srv/leases, port:8080/tcp or
-    /// port:127.0.0.1:8080/tcp. Ends with 1 if it is denied, with 2 if that
+    /// delegate:dhcp, data-dir:/srv/leases, vlan:br-a:100-199, vni:eth1:4096,
+    /// port:8080/tcp or port:127.0.0.1:8080/tcp. Ends with 1 if it is denied, with 2 if that
     /// cannot be told.
     #[arg(long, value_name = "OPERATION", value_parser = question::checked)]
     op: Option<String>,

@@ -216,19 +216,11 @@ impl Netns {
         self.set_flag(index, LinkFlags::Up, up, || format!("set link number {index} {what}"))
     }
 
-    /// Gives a link that is down another name, and sets it up if it is to be.
-    pub(crate) fn name_link(&self, index: u32, name: &str, up: bool) -> Result<(), NetlinkError> {
-        let mut message = LinkMessage::default();
-        message.header.index = index;
-        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
-        if up {
-            message.header.flags = LinkFlags::Up;
-            message.header.change_mask = LinkFlags::Up;
-        }
-        self.change(RouteNetlinkMessage::SetLink(message), 0, || {
-            format!("give link number {index} in {} the name {name}", self.label)
+    /// Gives a link that is down another name.
+    pub(crate) fn set_name(&self, index: u32, name: &str) -> Result<(), NetlinkError> {
+        self.set_attribute(index, LinkAttribute::IfName(name.to_owned()), || {
+            format!("give link number {index} the name {name}")
         })
-        .map(drop)
     }
 
     /// Turns promiscuous mode on or off.

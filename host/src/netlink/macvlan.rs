@@ -26,22 +26,42 @@ pub(crate) struct MacvlanSpec {
 }
 
 impl Netns {
-    /// Makes a macvlan link here on a link of the namespace `home`.
-    ///
-    /// Kernels before 6.14 make it at `home`, where no other link may have its
-    /// name, and move it, which takes it down.
+    /// Makes a macvlan link here, on a link of this namespace.
     pub(crate) fn create_macvlan(
         &self,
         macvlan: &MacvlanSpec,
         parent: &LinkState,
+    ) -> Result<LinkState, NetlinkError> {
+        self.request_macvlan(macvlan, &macvlan.name, macvlan.up, parent, None)
+    }
+
+    /// Makes one here on a link of the namespace `home`: under another name,
+    /// and down.
+    ///
+    /// Kernels before 6.14 make it at `home`, where no other link may have its
+    /// name, and move it, which takes it down.
+    pub(crate) fn create_nameless_macvlan(
+        &self,
+        macvlan: &MacvlanSpec,
+        drawn: &str,
+        parent: &LinkState,
         home: &Self,
     ) -> Result<LinkState, NetlinkError> {
-        let MacvlanSpec { name, mac, mtu, up, mode } = macvlan;
-        let mut message = end_message(&VethEnd { name: name.clone(), mac: *mac, up: *up }, *mtu);
+        self.request_macvlan(macvlan, drawn, false, parent, Some(self.number_of(home)?))
+    }
+
+    fn request_macvlan(
+        &self,
+        macvlan: &MacvlanSpec,
+        first_name: &str,
+        up: bool,
+        parent: &LinkState,
+        home: Option<i32>,
+    ) -> Result<LinkState, NetlinkError> {
+        let MacvlanSpec { name, mac, mtu, mode, .. } = macvlan;
+        let mut message = end_message(&VethEnd { name: first_name.to_owned(), mac: *mac, up }, *mtu);
         message.attributes.push(LinkAttribute::Link(parent.index));
-        if !std::ptr::eq(self, home) {
-            message.attributes.push(LinkAttribute::LinkNetNsId(self.number_of(home)?));
-        }
+        message.attributes.extend(home.map(LinkAttribute::LinkNetNsId));
         let mode = match mode {
             MacvlanMode::Bridge => MacVlanMode::Bridge,
             MacvlanMode::Private => MacVlanMode::Private,
@@ -52,6 +72,6 @@ impl Netns {
             LinkInfo::Kind(InfoKind::MacVlan),
             LinkInfo::Data(InfoData::MacVlan(vec![InfoMacVlan::Mode(mode)])),
         ]));
-        self.create(message, name, &format!("macvlan {name} on {}", parent.name))
+        self.create(message, first_name, &format!("macvlan {name} on {}", parent.name))
     }
 }

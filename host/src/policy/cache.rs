@@ -24,7 +24,7 @@ use super::files::{self, Sources, State};
 use super::settings::Settings;
 
 /// Changes with what the file looks like.
-const MAGIC: &[u8; 8] = b"weirpol3";
+const MAGIC: &[u8; 8] = b"weirpol4";
 
 /// The magic number, and the sum of what follows.
 const HEADER: usize = 12;

@@ -44,6 +44,18 @@ impl Numbers {
         }
     }
 
+    /// Whether each of them is in an entry of a list.
+    pub(super) fn are_in(&self, list: &[Self]) -> bool {
+        let mut next = self.first;
+        while let Some(entry) = list.iter().find(|entry| entry.first <= next && next <= entry.last) {
+            if entry.last >= self.last {
+                return true;
+            }
+            next = entry.last + 1;
+        }
+        false
+    }
+
     /// Whether all of `narrow` is in it.
     pub(super) fn covers(&self, narrow: &Self) -> bool {
         self.first <= narrow.first && narrow.last <= self.last
@@ -95,5 +107,12 @@ mod tests {
             assert_eq!((wide.covers(&numbers(other)), wide.overlaps(&numbers(other))), (covered, common));
         }
         assert!(!numbers("150").covers(&wide));
+        let list = ["150-199", "7", "100-120", "110-149"].map(numbers);
+        for (text, is_in) in
+            [("100-199", true), ("7", true), ("99-120", false), ("150-200", false), ("8", false)]
+        {
+            assert_eq!(numbers(text).are_in(&list), is_in, "{text}");
+        }
+        assert!(!numbers("7").are_in(&[]));
     }
 }

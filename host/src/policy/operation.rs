@@ -81,9 +81,19 @@ pub enum Operation<'a> {
     /// Publish a port of the node.
     Port(Port),
     /// Put a port of a bridge into VLANs.
-    Vlans(Numbers),
-    /// Make the end of a tunnel to the VXLAN network with this identifier.
-    Vni(u32),
+    Vlans {
+        /// The bridge; none if it is a port of none, or nobody knows of which.
+        bridge: Option<&'a str>,
+        /// The VLANs.
+        vlans: Numbers,
+    },
+    /// Make the end of a tunnel to a VXLAN network.
+    Vni {
+        /// The link below; none if any may turn out to be it.
+        parent: Option<&'a str>,
+        /// The network's identifier.
+        vni: u32,
+    },
     /// Keep leases in a directory that is not the node's default.
     DataDir {
         /// The directory.
@@ -146,8 +156,14 @@ impl<'a> Operation<'a> {
             Self::Sysctl(name) => vec![(Key::Sysctls, Target::Name(name))],
             Self::Delegate(name) => vec![(Key::Delegates, Target::Name(name))],
             Self::Port(port) => vec![(Key::Ports, Target::Port(port.canonical()))],
-            Self::Vlans(numbers) => vec![(Key::Vlans, Target::Numbers(numbers))],
-            Self::Vni(number) => vec![(Key::Vnis, Target::Numbers(Numbers::between(number, number)))],
+            Self::Vlans { bridge, vlans } => {
+                let bridge = bridge.map_or(Target::AnyName, Target::Name);
+                vec![(Key::Bridges, bridge), (Key::Vlans, Target::Numbers(vlans))]
+            }
+            Self::Vni { parent, vni } => {
+                let parent = parent.map_or(Target::AnyName, Target::Name);
+                vec![(Key::Parents, parent), (Key::Vnis, Target::Numbers(Numbers::between(vni, vni)))]
+            }
             Self::DataDir { path, .. } => vec![(Key::DataDirs, Target::Name(path))],
         }
     }
@@ -194,8 +210,16 @@ impl fmt::Display for Operation<'_> {
             Self::Sysctl(name) => write!(f, "set the link setting {name:?}"),
             Self::Delegate(name) => write!(f, "execute the program {name:?}"),
             Self::Port(port) => write!(f, "publish the node's port {port}"),
-            Self::Vlans(numbers) => write!(f, "put a port into VLAN {numbers}"),
-            Self::Vni(number) => write!(f, "join the VXLAN network {number}"),
+            Self::Vlans { bridge: Some(bridge), vlans } => {
+                write!(f, "put a port of {bridge:?} into VLAN {vlans}")
+            }
+            Self::Vlans { bridge: None, vlans } => write!(f, "put a port of any bridge into VLAN {vlans}"),
+            Self::Vni { parent: Some(parent), vni } => {
+                write!(f, "join the VXLAN network {vni} by the link {parent:?}")
+            }
+            Self::Vni { parent: None, vni } => {
+                write!(f, "join the VXLAN network {vni} by any link of the node")
+            }
             Self::DataDir { path, .. } => write!(f, "keep leases in {path:?}"),
         }
     }

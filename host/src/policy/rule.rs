@@ -134,9 +134,7 @@ impl Values {
             (Self::Ports(ports), Target::Port(wanted)) => {
                 ports.iter().any(|listed| listed.covers(&Ports::from(*wanted)))
             }
-            (Self::Numbers(numbers), Target::Numbers(wanted)) => {
-                numbers.iter().any(|listed| listed.covers(wanted))
-            }
+            (Self::Numbers(numbers), Target::Numbers(wanted)) => wanted.are_in(numbers),
             _ => false,
         }
     }

@@ -74,8 +74,11 @@ fn each() -> Vec<(Operation<'static>, &'static str)> {
         (Operation::Sysctl("accept_ra"), "sysctls = \"accept_ra\""),
         (Operation::Delegate("dhcp"), "delegates = \"dhcp\""),
         (port("127.0.0.1:8080/tcp"), "ports = \"8000-8099/tcp\""),
-        (Operation::Vlans(Numbers::between(110, 119)), "vlans = \"100-199\""),
-        (Operation::Vni(7), "vnis = [\"7\"]"),
+        (
+            Operation::Vlans { bridge: Some("br-a"), vlans: Numbers::between(110, 119) },
+            "bridges = \"br-a\"\nvlans = \"100-199\"",
+        ),
+        (Operation::Vni { parent: Some("eth1"), vni: 7 }, "parents = \"eth1\"\nvnis = [\"7\"]"),
         (Operation::DataDir { path: "/srv/a/leases", pool: "/srv/a/leases/n" }, "data-dirs = \"/srv/a/*\""),
     ]
 }

@@ -186,11 +186,18 @@ pub(super) fn upgraded() -> anyhow::Result<()> {
         "it says {}",
         output.stderr
     );
+    ensure!(output.stderr.contains("weir plugin remove fixed"), "it says {}", output.stderr);
     ensure!(!directory.exists(), "the new weir is there");
     fs::write(&component, intact)?;
     shop.lab.node.enter(|| install.succeed())?;
-    ensure!(shop.only("compiled")? == compiled, "compiled are {:?}", shop.only("compiled")?);
+    let files = || -> anyhow::Result<Vec<PathBuf>> {
+        fs::read_dir(shop.store("compiled"))?.map(|entry| Ok(entry?.path())).collect()
+    };
+    // The other one may still be at work somewhere.
+    ensure!(files()?.len() == 2 && files()?.contains(&compiled), "compiled are {:?}", files()?);
     shop.address()?;
+    shop.succeed("refresh")?;
+    ensure!(files()? == [compiled], "compiled are {:?}", files()?);
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! `weir plugin list`.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use comfy_table::{Table, presets};
 use serde_json::json;
@@ -19,6 +21,13 @@ struct Version {
 pub(super) fn run(as_json: bool) -> Result<()> {
     let (mut versions, mut failures) = (Vec::new(), Vec::new());
     if let Some(store) = super::store()? {
+        let mut current = BTreeMap::new();
+        for kind in store.types().map_err(Failure::from)? {
+            match store.current(&kind) {
+                Ok(digest) => current.extend(digest.map(|digest| (kind, digest))),
+                Err(error) => failures.push(error.into()),
+            }
+        }
         for (_, record) in store.records().map_err(Failure::from)? {
             let record = match record {
                 Ok(record) => record,
@@ -28,13 +37,7 @@ pub(super) fn run(as_json: bool) -> Result<()> {
                 }
             };
             for kind in record.types.clone() {
-                let is_in_use = match store.current(&kind) {
-                    Ok(current) => current.as_ref() == Some(&record.digest),
-                    Err(error) => {
-                        failures.push(error.into());
-                        false
-                    }
-                };
+                let is_in_use = current.get(&kind) == Some(&record.digest);
                 versions.push(Version { kind, is_in_use, record: record.clone() });
             }
         }

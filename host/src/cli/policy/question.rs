@@ -61,11 +61,17 @@ pub(super) fn operation(text: &str) -> Result<Operation<'_>> {
         "port" => {
             Operation::Port(Port::parse(object).map_err(|reason| anyhow!("operation {text:?}: {reason}"))?)
         }
-        "vlan" => Operation::Vlans(numbers(Key::Vlans, object)?),
-        "vni" => match (numbers(Key::Vnis, object)?, object.parse()) {
-            (_, Ok(number)) => Operation::Vni(number),
-            (_, Err(_)) => bail!("operation {text:?}: {object:?} is a range: expected one number"),
-        },
+        "vlan" => {
+            let (bridge, numbers) = segment(text, Key::Bridges, object)?;
+            let vlans = Numbers::parse(Key::Vlans, numbers).map_err(|reason| anyhow!(reason))?;
+            Operation::Vlans { bridge, vlans }
+        }
+        "vni" => {
+            let (parent, number) = segment(text, Key::Parents, object)?;
+            Numbers::parse(Key::Vnis, number).map_err(|reason| anyhow!(reason))?;
+            let vni = number.parse().with_context(|| format!("operation {text:?}: expected one number"))?;
+            Operation::Vni { parent, vni }
+        }
         _ => bail!(
             "operation {text:?}: expected one of import, namespace, create-link, bridge, parent, address, route, neighbor, sysctl, delegate, data-dir, port, vlan, vni"
         ),
@@ -77,8 +83,13 @@ fn named(key: Key, name: &str) -> Result<()> {
     check_name(key, name).map_err(|reason| anyhow!(reason))
 }
 
-fn numbers(key: Key, text: &str) -> Result<Numbers> {
-    Numbers::parse(key, text).map_err(|reason| anyhow!(reason))
+/// A link, of which * is any, and what it is asked for.
+fn segment<'a>(text: &str, key: Key, object: &'a str) -> Result<(Option<&'a str>, &'a str)> {
+    let (name, number) = object.split_once(':').with_context(|| {
+        format!("operation {text:?}: expected a link and a number, as in vlan:br-a:100 or vni:eth1:4096")
+    })?;
+    named(key, name)?;
+    Ok((Some(name).filter(|name| *name != "*"), number))
 }
 
 fn prefix(text: &str, object: &str) -> Result<IpNet> {
@@ -114,12 +125,16 @@ mod tests {
         let port = |text: &str| Operation::Port(Port::parse(text).unwrap());
         assert_eq!(operation("port:8080/tcp").unwrap(), port("8080/tcp"));
         assert_eq!(operation("port:[fd00::1]:53/udp").unwrap(), port("[fd00::1]:53/udp"));
-        assert_eq!(operation("vlan:10-19").unwrap(), Operation::Vlans(Numbers::between(10, 19)));
-        assert_eq!(operation("vni:4096").unwrap(), Operation::Vni(4096));
+        let vlans = Numbers::between(10, 19);
+        let vlans = |bridge| Operation::Vlans { bridge, vlans };
+        assert_eq!(operation("vlan:br-a:10-19").unwrap(), vlans(Some("br-a")));
+        assert_eq!(operation("vlan:*:10-19").unwrap(), vlans(None));
+        assert_eq!(operation("vni:up0:4096").unwrap(), Operation::Vni { parent: Some("up0"), vni: 4096 });
         for bad in [
             "",
-            "vlan:0",
-            "vni:1-2",
+            "vlan:100",
+            "vlan:br-a:0",
+            "vni:up0:1-2",
             "port:80",
             "port:1-2/tcp",
             "bridge",

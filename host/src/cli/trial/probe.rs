@@ -32,7 +32,8 @@ pub(super) fn silence(from: &Container, target: IpAddr) -> Result<Duration, Stri
     let sent = Instant::now();
     match from.file.run(|| echo(target)).and_then(|answered| answered) {
         Ok(()) => Err(format!("{target} answers")),
-        Err(error) if is_silence(&error) => Ok(sent.elapsed()),
+        // Nobody answers to the request, or to the question who that is.
+        Err(error) if is_late(&error) || error.kind() == ErrorKind::HostUnreachable => Ok(sent.elapsed()),
         Err(error) => Err(format!("ping {target}: {error}")),
     }
 }
@@ -109,15 +110,14 @@ fn exchange(node: &Node, from: &Container, source: IpAddr) -> io::Result<IpAddr>
 }
 
 fn reason(error: &io::Error) -> String {
-    match is_silence(error) {
+    match is_late(error) {
         true => format!("no answer within {PATIENCE:?}"),
         false => error.to_string(),
     }
 }
 
-/// Whether nobody answered, or nobody has the address.
-fn is_silence(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::HostUnreachable)
+fn is_late(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 
 #[cfg(test)]

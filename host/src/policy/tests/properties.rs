@@ -176,7 +176,11 @@ fn operations() -> Vec<Operation<'static>> {
         operations.push(Operation::Port(Port::parse(port).unwrap()));
     }
     for (first, last) in [(1, 1), (4, 6), (5, 4094), (1, 4094), (9, 10)] {
-        operations.extend([Operation::Vlans(Numbers::between(first, last)), Operation::Vni(first)]);
+        for name in [Some("a"), Some("b"), None] {
+            let vlans = Numbers::between(first, last);
+            operations.push(Operation::Vlans { bridge: name, vlans });
+            operations.push(Operation::Vni { parent: name, vni: first });
+        }
     }
     operations
 }
