@@ -94,6 +94,9 @@ pub(crate) struct Store {
     pub(super) root: Directory,
 }
 
+/// A component, and its record or why there is none to use.
+pub(crate) type Entry = (Digest, Result<Record, StoreError>);
+
 /// Compiled code in the store, opened and not yet read.
 #[derive(Debug)]
 pub(crate) struct Compiled {
@@ -183,7 +186,7 @@ impl Store {
 
     /// The records of all components, in the order of their digests. One that
     /// cannot be used keeps nobody from the others.
-    pub(crate) fn records(&self) -> Result<Vec<(Digest, Result<Record, StoreError>)>, StoreError> {
+    pub(crate) fn records(&self) -> Result<Vec<Entry>, StoreError> {
         let mut found = Vec::new();
         let Some(records) = self.root.directory("records")? else { return Ok(found) };
         for name in records.names()? {
@@ -196,7 +199,7 @@ impl Store {
 
     /// Whether something in it was compiled by another weir only.
     pub(crate) fn is_outdated(&self) -> Result<bool, StoreError> {
-        let lacks = |(_, record): &(_, Result<Record, _>)| {
+        let lacks = |(_, record): &Entry| {
             record.as_ref().is_ok_and(|record| !record.compiled.contains_key(COMPILED_FOR))
         };
         Ok(self.records()?.iter().any(lacks))
