@@ -24,6 +24,7 @@ pub(crate) mod request;
 mod routes;
 mod sysctls;
 mod values;
+mod vlans;
 mod vxlan;
 
 pub(crate) use request::{AttachmentHandle, NetworkHandle};

@@ -38,6 +38,7 @@ pub(crate) use document::Document;
 pub use error::{PolicyError, Problem};
 pub(crate) use interface::{is_free, unversioned};
 pub use number::Numbers;
+pub(crate) use number::{LAST_VLAN, LAST_VNI};
 pub use operation::{Operation, Side};
 pub(crate) use permit::Grant;
 pub use permit::Permit;

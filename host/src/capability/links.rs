@@ -9,16 +9,12 @@ use super::error::net_error;
 use super::link_info::link_info;
 use crate::call::Served;
 use crate::journal::{Inverse, LinkId, Side};
-use crate::netlink::{self, LinkState, NetlinkError, Netns, PortFlags};
-use crate::policy::{Numbers, Operation};
+use crate::netlink::{LinkState, NetlinkError, Netns, PortFlags};
 use crate::request::Command;
 use crate::session::Session;
 use crate::wit;
 use crate::wit::weir::net::links::{self, LinkInfo, PortOptions, VlanRange};
 use crate::wit::weir::net::types::{self, MacAddress, NetError};
-
-/// There are as many VLANs (IEEE 802.1Q).
-const VLAN_LIMIT: usize = 4094;
 
 /// What ports of bridges are, and a macvlan's parent with it.
 const PROMISCUOUS: &str = "its parent would receive every frame too";
@@ -238,17 +234,7 @@ impl links::HostLink for Session {
         link: Resource<LinkHandle>,
         vlans: Vec<VlanRange>,
     ) -> Served<Result<(), NetError>> {
-        if let Err(denied) = self.own_only(&link, "change-vlans")? {
-            return Ok(Err(denied));
-        }
-        let vlans = match vlan_ranges(vlans) {
-            Ok(vlans) => vlans,
-            Err(error) => return Ok(Err(error)),
-        };
-        if let Err(denied) = self.permit_vlans(&link, &vlans)? {
-            return Ok(Err(denied));
-        }
-        self.change_own(&link, "add-vlans", "", |netns, index| netns.add_vlans(index, &vlans))
+        self.join_vlans(&link, vlans)
     }
 
     fn remove_vlans(
@@ -256,29 +242,11 @@ impl links::HostLink for Session {
         link: Resource<LinkHandle>,
         vlans: Vec<VlanRange>,
     ) -> Served<Result<(), NetError>> {
-        if let Err(denied) = self.own_only(&link, "change-vlans")? {
-            return Ok(Err(denied));
-        }
-        let vlans = match vlan_ranges(vlans) {
-            Ok(vlans) => vlans,
-            Err(error) => return Ok(Err(error)),
-        };
-        self.change_own(&link, "remove-vlans", "", |netns, index| netns.remove_vlans(index, &vlans))
+        self.leave_vlans(&link, vlans)
     }
 
     fn vlans(&mut self, link: Resource<LinkHandle>) -> Served<Result<Vec<VlanRange>, NetError>> {
-        self.call.check_time()?;
-        let link = self.link_of(&link)?;
-        let vlans = link.netns.vlans(link.index()).map_err(net_error);
-        Ok(vlans.map(|vlans| {
-            let range = |vlan: netlink::VlanRange| VlanRange {
-                first: vlan.first,
-                last: vlan.last,
-                pvid: vlan.pvid,
-                untagged: vlan.untagged,
-            };
-            vlans.into_iter().map(range).collect()
-        }))
+        self.list_vlans(&link)
     }
 
     fn wait_until_up(&mut self, link: Resource<LinkHandle>, timeout: u32) -> Served<Result<(), NetError>> {
@@ -343,34 +311,8 @@ impl Session {
         Ok(())
     }
 
-    /// Whether a port may be in all of these VLANs. Ports in the container's
-    /// namespace are the plugin's.
-    fn permit_vlans(
-        &mut self,
-        handle: &Resource<LinkHandle>,
-        vlans: &[netlink::VlanRange],
-    ) -> Served<Result<(), NetError>> {
-        let link = self.link_of(handle)?;
-        let (netns, object) = (&link.netns, link.name());
-        if link.side == Side::Container || self.guest.is_unrestricted() {
-            return Ok(Ok(()));
-        }
-        let bridge = netns.link_by_index(link.index()).and_then(|found| match found.controller {
-            Some(bridge) => netns.link_name(bridge).map(Some),
-            None => Ok(found.is_kind("bridge").then_some(found.name)),
-        });
-        let bridge = match bridge {
-            Ok(bridge) => bridge,
-            Err(error) => return Ok(Err(net_error(error))),
-        };
-        let range = |vlan: &netlink::VlanRange| Numbers::between(vlan.first.into(), vlan.last.into());
-        let wanted =
-            vlans.iter().map(range).map(|vlans| Operation::Vlans { bridge: bridge.as_deref(), vlans });
-        self.permit("add-vlans", object, &wanted.collect::<Vec<_>>())
-    }
-
     /// Makes a change that needs no way back of its own.
-    fn change_own(
+    pub(super) fn change_own(
         &mut self,
         handle: &Resource<LinkHandle>,
         operation: &'static str,
@@ -383,19 +325,4 @@ impl Session {
             self.call.change(&self.guest, operation, object, None, || work(&link.netns, link.index()))?;
         Ok(done.map_err(net_error))
     }
-}
-
-fn vlan_ranges(vlans: Vec<VlanRange>) -> Result<Vec<netlink::VlanRange>, NetError> {
-    // The length of an attribute of netlink has 16 bits.
-    if vlans.len() > VLAN_LIMIT {
-        let message = format!("{} ranges of VLANs in one list, at most {VLAN_LIMIT}", vlans.len());
-        return Err(NetError::Invalid(message));
-    }
-    let range = |vlan: VlanRange| netlink::VlanRange {
-        first: vlan.first,
-        last: vlan.last,
-        pvid: vlan.pvid,
-        untagged: vlan.untagged,
-    };
-    Ok(vlans.into_iter().map(range).collect())
 }

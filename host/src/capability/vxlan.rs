@@ -11,14 +11,11 @@ use super::namespaces::{NetnsHandle, check_name, random_mac};
 use crate::call::Served;
 use crate::journal::Side;
 use crate::netlink::{LinkState, VxlanSpec};
-use crate::policy::Operation;
+use crate::policy::{LAST_VNI, Operation};
 use crate::session::Session;
 use crate::wit;
 use crate::wit::weir::net::links::VxlanOptions;
 use crate::wit::weir::net::types::NetError;
-
-/// RFC 7348 section 5: 24 bits.
-const IDENTIFIERS: u32 = 1 << 24;
 
 /// Below are the ports of the node's own services.
 const FIRST_PORT: u16 = 1024;
@@ -118,7 +115,7 @@ fn any_address(local: Option<IpAddr>) -> IpNet {
 }
 
 fn check_identifier(options: &VxlanOptions) -> Result<(), NetError> {
-    if options.vni < IDENTIFIERS {
+    if options.vni <= LAST_VNI {
         return Ok(());
     }
     Err(NetError::Invalid(format!(

@@ -211,7 +211,6 @@ impl Writer {
     /// uses stays.
     pub(crate) fn refresh(&self) -> Result<Refreshed, Failure> {
         let mut refreshed = Refreshed { compiled: 0, failed: Vec::new() };
-        let types = self.store.types()?;
         for (digest, record) in self.store.records()? {
             if self.intact(&digest).is_some() {
                 continue;
@@ -220,11 +219,7 @@ impl Writer {
             match record.map_err(Failure::from).and_then(|record| self.refresh_one(record)) {
                 Ok(()) => refreshed.compiled += 1,
                 Err(failure) => {
-                    let serves =
-                        |kind: &&String| self.store.current(kind).ok().flatten() == Some(digest.clone());
-                    refreshed
-                        .failed
-                        .push(Outdated { in_use_by: types.iter().find(serves).cloned(), failure });
+                    refreshed.failed.push(Outdated { in_use_by: self.served_by(&digest), failure });
                 }
             }
         }
@@ -283,7 +278,7 @@ impl Writer {
             Ok(record) => record.types.iter().any(|known| known == kind),
             // What it is for shows only if it is in use, or was named.
             Err(StoreError::Damaged { .. } | StoreError::Untrusted { .. }) => {
-                current.as_ref() == Some(digest) || only == Some(digest) && !self.is_in_use(digest)
+                current.as_ref() == Some(digest) || only == Some(digest) && self.served_by(digest).is_none()
             }
             Err(_) => false,
         });
@@ -328,10 +323,10 @@ impl Writer {
         Ok(gone)
     }
 
-    /// Whether a component serves any type.
-    fn is_in_use(&self, digest: &Digest) -> bool {
+    /// A type that a component serves.
+    fn served_by(&self, digest: &Digest) -> Option<String> {
         let types = self.store.types().unwrap_or_default();
-        types.iter().any(|kind| self.store.current(kind).ok().flatten().as_ref() == Some(digest))
+        types.into_iter().find(|kind| self.store.current(kind).ok().flatten().as_ref() == Some(digest))
     }
 
     fn write_record(&self, record: &Record) -> Result<(), StoreError> {

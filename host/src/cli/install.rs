@@ -59,7 +59,7 @@ fn compile_plugins() -> Result<()> {
     }
     let writer = Writer::open(&paths)?;
     let mut failures = Vec::new();
-    for Outdated { in_use_by, failure, .. } in super::plugin::compile_installed(&writer)?.failed {
+    for Outdated { in_use_by, failure } in super::plugin::compile_installed(&writer)?.failed {
         match in_use_by {
             Some(kind) => failures.push(failure.details(format!(
                 "plugin type {kind} would not work with this weir: add a version that does, or run \

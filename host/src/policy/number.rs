@@ -6,6 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use super::rule::Key;
 
+/// The highest number of a VLAN; the lowest is 1 (IEEE 802.1Q).
+pub(crate) const LAST_VLAN: u32 = 4094;
+
+/// The highest identifier of a VXLAN network, with 24 bits (RFC 7348, section 5).
+pub(crate) const LAST_VNI: u32 = (1 << 24) - 1;
+
 /// Numbers that follow on each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Numbers {
@@ -21,12 +27,7 @@ impl Numbers {
 
     /// Reads an entry of a policy file.
     pub(crate) fn parse(key: Key, text: &str) -> Result<Self, String> {
-        let (lowest, highest) = match key {
-            // IEEE 802.1Q.
-            Key::Vlans => (1, 4094),
-            // RFC 7348 section 5: 24 bits.
-            _ => (0, (1 << 24) - 1),
-        };
+        let (lowest, highest) = if key == Key::Vlans { (1, LAST_VLAN) } else { (0, LAST_VNI) };
         let number = |text: &str| {
             let is_plain =
                 text.bytes().all(|byte| byte.is_ascii_digit()) && (text.len() == 1 || !text.starts_with('0'));
