@@ -32,6 +32,7 @@ mod shared;
 mod status;
 mod storm;
 mod surroundings;
+mod system_calls;
 mod tenants;
 mod trial;
 mod veth;
@@ -46,6 +47,7 @@ pub(crate) fn tests() -> Vec<Test> {
         kills::tests(),
         storm::tests(),
         surroundings::tests(),
+        system_calls::tests(),
         removal::tests(),
         crowd::tests(),
         mixed_fleet::tests(),

@@ -40,13 +40,20 @@ fn is_served(paths: &Paths, kind: &str) -> bool {
 /// Serves a call. There is a result for ADD only.
 ///
 /// `answer` gets it while everything is still open: a process that ends there
-/// leaves it to the kernel to put things away, which is faster.
-pub fn serve<T>(request: Request, answer: impl FnOnce(Result<Option<Value>, Failure>) -> T) -> T {
+/// leaves it to the kernel to put things away, which is faster. If it fails, the
+/// runtime does not know that an ADD succeeded, which is undone then.
+pub fn serve<T>(
+    request: Request,
+    answer: impl FnOnce(Result<Option<Value>, Failure>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     match prepare(request) {
         Ok(Prepared { call, netns_inode, selected }) => {
             let result = carry_out(&call, netns_inode, selected);
             call.audit.flush();
-            let answered = answer(result);
+            let answered = answer(result).map_err(|failure| match call.request.environment.command {
+                Command::Add => undo_add(&call, failure),
+                _ => failure,
+            });
             // Sandboxes may have been left as they are, and the call with them.
             drop(call.journal.borrow_mut().take());
             answered
@@ -196,12 +203,8 @@ type Selected = Result<(Plugin, Role), Failure>;
 /// A fault of weir itself is a failure like any other here: what was done
 /// before it has to be taken back and recorded.
 fn run(call: &Rc<Call>, selected: Selected) -> Result<Option<CniResult>, Failure> {
-    panic::catch_unwind(AssertUnwindSafe(|| run_plugin(call, selected))).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let cause = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("an unknown fault");
-        Err(Failure::new(code::INTERNAL, format!("weir itself failed: {cause}"))
-            .details("please report this, with what weir wrote to standard error"))
-    })
+    panic::catch_unwind(AssertUnwindSafe(|| run_plugin(call, selected)))
+        .unwrap_or_else(|payload| Err(Failure::panicked(&*payload)))
 }
 
 fn run_plugin(call: &Rc<Call>, selected: Selected) -> Result<Option<CniResult>, Failure> {

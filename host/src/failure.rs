@@ -1,6 +1,7 @@
 //! Failures as the runtime sees them: the one place where an error gets its
 //! CNI code (specification, section "Error").
 
+use std::any::Any;
 use std::fmt;
 
 use weir_config::ConfigError;
@@ -98,6 +99,14 @@ impl Failure {
     /// Standard input is no text.
     pub fn undecodable(message: impl Into<String>) -> Self {
         Self::new(code::DECODE, message)
+    }
+
+    /// weir panicked, with this payload.
+    pub fn panicked(payload: &(dyn Any + Send)) -> Self {
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let cause = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("an unknown fault");
+        Self::new(code::INTERNAL, format!("weir itself failed: {cause}"))
+            .details("please report this, with what weir wrote to standard error")
     }
 
     /// The configuration's version is unknown.

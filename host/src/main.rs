@@ -2,8 +2,10 @@
 
 #![no_main]
 
+use std::convert::Infallible;
 use std::ffi::{OsString, c_char, c_int};
 use std::io::Read;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -26,7 +28,7 @@ extern "C" fn main(count: c_int, arguments: *const *const c_char) -> c_int {
     start::ready();
     // SAFETY: this is what the C library called us with.
     let arguments = unsafe { start::arguments(count, arguments) };
-    let code = std::panic::catch_unwind(|| run(arguments)).unwrap_or(ExitCode::FAILURE);
+    let code = panic::catch_unwind(|| run(arguments)).unwrap_or(ExitCode::FAILURE);
     c_int::from(code != ExitCode::SUCCESS)
 }
 
@@ -46,8 +48,11 @@ fn run(arguments: Vec<OsString>) -> ExitCode {
         }
         Ok(Some(environment)) if environment.command == Command::Version => {
             reply::success(Some(&reply::versions()))
+                .map_or_else(|failure| lost(&failure), |()| ExitCode::SUCCESS)
         }
-        Ok(Some(environment)) => serve(environment),
+        // Whoever calls waits for an error object, be it weir's own fault.
+        Ok(Some(environment)) => panic::catch_unwind(AssertUnwindSafe(|| serve(environment)))
+            .unwrap_or_else(|payload| reply::failure(&Failure::panicked(&*payload), Version::LATEST)),
         Err(failure) => reply::failure(&failure, Version::LATEST),
     }
 }
@@ -60,15 +65,24 @@ fn serve(environment: Environment) -> ExitCode {
     // An error speaks the configuration's version, if that much can be read.
     let refuse = |failure: &Failure| reply::failure(failure, Config::version_of(&input));
     match Request::new(environment, &input) {
-        Ok(request) => dispatch::serve(request, |answer| {
-            let code = match answer {
-                Ok(result) => reply::success(result.as_ref()),
-                Err(failure) => refuse(&failure),
-            };
-            std::process::exit(c_int::from(code != ExitCode::SUCCESS))
-        }),
+        Ok(request) => {
+            let Err(failure) = dispatch::serve(request, |answer| -> Result<Infallible, Failure> {
+                let code = match answer {
+                    Ok(result) => reply::success(result.as_ref()).map(|()| ExitCode::SUCCESS)?,
+                    Err(failure) => refuse(&failure),
+                };
+                std::process::exit(c_int::from(code != ExitCode::SUCCESS))
+            });
+            lost(&failure)
+        }
         Err(failure) => refuse(&failure),
     }
+}
+
+/// Tells of an answer that could not be written.
+fn lost(failure: &Failure) -> ExitCode {
+    eprintln!("weir: {failure}");
+    ExitCode::FAILURE
 }
 
 fn read_input() -> Result<String, Failure> {

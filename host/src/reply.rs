@@ -10,15 +10,9 @@ use crate::failure::Failure;
 use crate::version::Version;
 
 /// Writes a result, if there is one.
-pub fn success(result: Option<&Value>) -> ExitCode {
-    let Some(result) = result else { return ExitCode::SUCCESS };
-    match write(result) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("weir: write the result: {error}");
-            ExitCode::FAILURE
-        }
-    }
+pub fn success(result: Option<&Value>) -> Result<(), Failure> {
+    let Some(result) = result else { return Ok(()) };
+    write(result).map_err(|error| Failure::io(format!("write the result to standard output: {error}")))
 }
 
 /// Writes an error.

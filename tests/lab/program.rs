@@ -66,6 +66,18 @@ impl Program {
         self
     }
 
+    /// The same, executed by another program, which gets these arguments first.
+    pub(crate) fn executed_by<S: AsRef<OsStr>>(
+        mut self,
+        program: &str,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Self {
+        let own = std::mem::replace(&mut self.path, program.into());
+        let before = arguments.into_iter().map(|argument| argument.as_ref().to_owned());
+        self.arguments = before.chain([own]).chain(self.arguments).collect();
+        self
+    }
+
     /// Sets standard input.
     pub(crate) fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
         self.input = Some(input.into());

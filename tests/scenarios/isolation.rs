@@ -1,5 +1,6 @@
 //! What a call executes: nothing.
 
+use std::ffi::OsStr;
 use std::fs;
 
 use anyhow::ensure;
@@ -9,7 +10,7 @@ use super::network::{NETWORKS, Network};
 use super::scene::{Allowed, Scene};
 use super::script::scene_with;
 use crate::Test;
-use crate::lab::{Facts, is_installed, line, require};
+use crate::lab::{Facts, is_installed, require};
 
 pub(super) fn tests() -> Vec<Test> {
     let alone = NETWORKS.iter().filter(|network| !network.config.contains("native-")).map(|network| {
@@ -29,22 +30,11 @@ pub(super) fn tests() -> Vec<Test> {
 fn trace(scene: &Scene, command: &str, config: &Value) -> anyhow::Result<(Vec<String>, Value)> {
     require(is_installed("strace"), "the program strace is missing: install strace")?;
     let log = scene.lab.path("trace");
-    let container = &scene.lab.containers[0];
-    let ifname = if config["type"] == "loopback" { "lo" } else { "eth0" };
-    let plugin = scene.plugin();
-    let text = format!(
-        "strace -f -qq -e trace=execve,execveat -o {} {}",
-        log.display(),
-        scene.lab.bin.join(plugin).display()
+    let call = scene.call(command, 0).config(config);
+    let program = call.program().clone().executed_by(
+        "strace",
+        [OsStr::new("-fqq"), OsStr::new("--trace=execve,execveat"), OsStr::new("-o"), log.as_os_str()],
     );
-    let program = line(&text)
-        .variable("CNI_COMMAND", command)
-        .variable("CNI_CONTAINERID", &container.id)
-        .variable("CNI_NETNS", &container.path)
-        .variable("CNI_IFNAME", ifname)
-        .variable("CNI_PATH", &scene.lab.bin)
-        .variable("WEIR_STATE_DIR", scene.lab.path("weir"))
-        .input(config.to_string());
     let output = scene.lab.node.enter(|| program.run())?;
     require(!output.stderr.contains("PTRACE"), "strace is not allowed to trace here")?;
     ensure!(output.status.success(), "{command}: {} {}", output.stdout, output.stderr);

@@ -85,11 +85,15 @@ impl Connection {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let mut context = Context::from_waker(Waker::noop());
         let mut answers = Vec::new();
+        inner.socket_mut().failure.take();
         inner.poll_requests(&mut context);
         inner.poll_send_messages(&mut context);
         loop {
             inner.socket_mut().reads.set(Reads::Due);
             inner.poll_read_messages(&mut context);
+            if let Some(error) = inner.socket_mut().failure.take() {
+                return Err(broken(&error));
+            }
             inner.forward_unsolicited_messages();
             inner.forward_responses();
             while let Poll::Ready(response) = responses.poll_next_unpin(&mut context) {
@@ -132,9 +136,13 @@ fn wait(socket: &Socket, time: Duration) -> Result<(), Interruption> {
 /// The connection reads until nothing is there any more, which costs a system
 /// call for each answer. So it gets one datagram at a time, and is asked for
 /// more only if the answer is not whole.
+///
+/// Nor does it learn of failures, after which it would do nothing any more:
+/// what was done before may have to be undone through the same socket.
 struct Direct {
     socket: Socket,
     reads: Cell<Reads>,
+    failure: Cell<Option<io::Error>>,
 }
 
 /// What becomes of the next attempt to read.
@@ -150,7 +158,7 @@ enum Reads {
 
 impl Direct {
     fn of(socket: Socket) -> Self {
-        Self { socket, reads: Cell::new(Reads::Due) }
+        Self { socket, reads: Cell::new(Reads::Due), failure: Cell::new(None) }
     }
 
     fn read<T>(&self, read: impl FnOnce(&Socket) -> io::Result<T>) -> Poll<io::Result<T>> {
@@ -162,8 +170,19 @@ impl Direct {
                 self.reads.set(Reads::Empty);
                 Poll::Pending
             }
-            result => Poll::Ready(result),
+            Err(error) => {
+                self.failure.set(Some(error));
+                Poll::Pending
+            }
+            Ok(value) => Poll::Ready(Ok(value)),
         }
+    }
+
+    fn write(&self, bytes: &[u8], written: io::Result<usize>) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(written.unwrap_or_else(|error| {
+            self.failure.set(Some(error));
+            bytes.len()
+        })))
     }
 }
 
@@ -181,7 +200,7 @@ impl AsyncSocket for Direct {
     }
 
     fn poll_send(&self, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(self.socket.send(bytes, 0))
+        self.write(bytes, self.socket.send(bytes, 0))
     }
 
     fn poll_send_to(
@@ -190,7 +209,7 @@ impl AsyncSocket for Direct {
         bytes: &[u8],
         address: &SocketAddr,
     ) -> Poll<io::Result<usize>> {
-        Poll::Ready(self.socket.send_to(bytes, address, 0))
+        self.write(bytes, self.socket.send_to(bytes, address, 0))
     }
 
     fn poll_recv<B: BufMut>(&self, _: &mut Context<'_>, buffer: &mut B) -> Poll<io::Result<()>> {

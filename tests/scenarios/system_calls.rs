@@ -1,0 +1,118 @@
+//! ADDs of which one system call fails, such as for lack of memory or room: the
+//! error says why, and the node is as it was before.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, ensure};
+
+use super::network::{NETWORKS, Network, RICH};
+use super::scene::{Allowed, Scene};
+use crate::Test;
+use crate::lab::{Output, Program, Reply, is_installed, require};
+
+/// What a call asks of the kernel to change or to tell something.
+const KINDS: [&str; 7] = ["sendto", "recvfrom", "write", "pwrite64", "openat", "openat2", "renameat2"];
+
+/// How they fail, and how errors call that.
+const FAILURE: (&str, &str) = ("ENOBUFS", "No buffer space available");
+
+/// The networks whose plugins do most.
+const THOROUGH: [&str; 2] = ["a point-to-point link", "host-local alone"];
+
+/// `code::INTERNAL` of weir.
+const INTERNAL: u64 = 999;
+
+pub(super) fn tests() -> Vec<Test> {
+    let thorough = NETWORKS.iter().filter(|network| THOROUGH.contains(&network.name));
+    thorough
+        .chain([&RICH])
+        .map(|network| {
+            let name = network.name;
+            Test::new(format!("system calls: one that fails leaves nothing of {name}"), || fail_each(network))
+        })
+        .chain([
+            Test::new("system calls: an ADD whose result nobody can read leaves nothing", unread),
+            Test::new("system calls: a fault at the start has an error object", fault_at_the_start),
+        ])
+        .collect()
+}
+
+/// Lets ADD fail at each of its system calls, one by one.
+fn fail_each(network: &'static Network) -> anyhow::Result<()> {
+    let scene = Scene::new(network, 1)?;
+    // Makes what attachments share.
+    scene.add(0)?;
+    scene.del(0)?;
+    let before = scene.settled_state()?;
+    let log = scene.lab.path("calls");
+    let output = run(&scene, &traced(&scene, &log, "trace", &KINDS.join(",")))?;
+    Reply::read(&output)?.success()?;
+    scene.del(0)?;
+    let calls = fs::read_to_string(&log)?;
+    for kind in KINDS {
+        let made = calls.lines().filter(|line| line.contains(&format!(" {kind}("))).count();
+        // The last that is written is the result.
+        for number in 1..=if kind == "write" { made - 1 } else { made } {
+            let (name, words) = FAILURE;
+            let fault = format!("{kind}:error={name}:when={number}");
+            let output = run(&scene, &traced(&scene, &log, "inject", &fault))?;
+            let end = || -> anyhow::Result<()> {
+                if let Reply::Failure(error) = Reply::read(&output)? {
+                    ensure!(error.text.contains(words), "it does not say why: {}", error.text);
+                    ensure!(!error.text.contains("could be undone"), "{}", error.text);
+                    scene.expect(&before, Allowed::Marks)?;
+                }
+                scene.del(0)?;
+                scene.expect(&before, Allowed::Marks).context("after DEL")
+            };
+            end().with_context(|| format!("{kind} number {number}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn unread() -> anyhow::Result<()> {
+    let scene = Scene::new(&RICH, 1)?;
+    scene.add(0)?;
+    scene.del(0)?;
+    let before = scene.settled_state()?;
+    // Every write to this device fails.
+    let shell = ["-c", "exec \"$0\" > /dev/full"];
+    let output = run(&scene, &scene.call("ADD", 0).program().clone().executed_by("sh", shell))?;
+    ensure!(output.status.code() == Some(1), "ADD ended with {}", output.status);
+    ensure!(output.stderr.contains("write the result"), "{:?}", output.stderr);
+    scene.expect(&before, Allowed::Marks)?;
+    ensure!(scene.journals().is_empty(), "the journal still has it");
+    // The runtime may ask again, and the attachment of before stays.
+    scene.add(0)?;
+    let before = scene.settled_state()?;
+    run(&scene, &scene.call("ADD", 0).program().clone().executed_by("sh", shell))?;
+    scene.expect(&before, Allowed::Marks).context("after a second ADD")?;
+    scene.del(0)
+}
+
+/// The first random number is for the tables that everything else is in.
+fn fault_at_the_start() -> anyhow::Result<()> {
+    let scene = Scene::new(&RICH, 1)?;
+    let log = scene.lab.path("calls");
+    let output = run(&scene, &traced(&scene, &log, "inject", "getrandom:error=EIO:when=1"))?;
+    let error = Reply::read(&output)?.failure()?;
+    ensure!(error.code == INTERNAL, "it failed with code {}: {}", error.code, error.text);
+    Ok(())
+}
+
+/// An ADD under strace, with an expression for it.
+fn traced(scene: &Scene, log: &Path, option: &str, expression: &str) -> Program {
+    let expression = OsString::from(format!("{option}={expression}"));
+    let arguments = [OsStr::new("-fqq"), OsStr::new("-o"), log.as_os_str(), OsStr::new("-e"), &expression];
+    scene.call("ADD", 0).program().clone().executed_by("strace", arguments)
+}
+
+fn run(scene: &Scene, program: &Program) -> anyhow::Result<Output> {
+    require(is_installed("strace"), "the program strace is missing: install strace")?;
+    let output = scene.lab.node.enter(|| program.run())?;
+    require(!output.stderr.contains("PTRACE"), "strace is not allowed to trace here")?;
+    Ok(output)
+}
