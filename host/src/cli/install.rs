@@ -5,12 +5,14 @@ use std::io::{self, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 use crate::catalog::{self, Outdated, Store, Writer};
 use crate::cli::output::say;
 use crate::failure::Failure;
+use crate::lock;
 use crate::request::state_paths;
 
 /// The name of the binary itself.
@@ -18,6 +20,8 @@ const PROGRAM: &str = "weir";
 /// What is written at once. A call needs nearly all of some parts and nothing of
 /// the others; of larger ones, it would have more in memory than it needs.
 const PART: usize = 256 << 10;
+/// How long an installation waits for another one.
+const TURN_WAIT: Duration = Duration::from_secs(30);
 
 pub(super) fn run(bin_dir: &Path, types: &[String], replace: bool) -> Result<ExitCode> {
     let known = catalog::names(&state_paths())?;
@@ -36,7 +40,7 @@ pub(super) fn run(bin_dir: &Path, types: &[String], replace: bool) -> Result<Exi
     }
     compile_plugins().context("compile the plugins of others for this weir")?;
     fs::create_dir_all(bin_dir).with_context(|| format!("create {}", bin_dir.display()))?;
-    let _turn = take_turn(bin_dir).with_context(|| format!("lock {}", bin_dir.display()))?;
+    let _turn = take_turn(bin_dir, TURN_WAIT)?;
     let names: Vec<&str> = known.iter().map(String::as_str).chain([PROGRAM]).collect();
     sweep(bin_dir, &names)
         .with_context(|| format!("remove what interrupted installations left in {}", bin_dir.display()))?;
@@ -72,11 +76,17 @@ fn compile_plugins() -> Result<()> {
 }
 
 /// One installation at a time, where the file system knows locks.
-fn take_turn(bin_dir: &Path) -> io::Result<File> {
-    let directory = File::open(bin_dir)?;
-    match directory.lock() {
-        Err(error) if error.kind() != io::ErrorKind::Unsupported => Err(error),
-        _ => Ok(directory),
+fn take_turn(bin_dir: &Path, wait: Duration) -> Result<Option<File>> {
+    let directory = File::open(bin_dir).with_context(|| format!("open {}", bin_dir.display()))?;
+    match lock::acquire(directory, Instant::now() + wait) {
+        Ok(None) => bail!(
+            "install into {}: another installation has not ended within {} s; end it, or try again later",
+            bin_dir.display(),
+            wait.as_secs()
+        ),
+        Ok(turn) => Ok(turn),
+        // Every file and link is replaced as a whole even so.
+        Err(_) => Ok(None),
     }
 }
 
@@ -153,4 +163,21 @@ fn unfinished(bin_dir: &Path, name: &str) -> PathBuf {
 fn unfinished_name(file: &str) -> Option<&str> {
     let (name, process) = file.strip_prefix('.')?.rsplit_once('.')?;
     process.bytes().all(|byte| byte.is_ascii_digit()).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_installs_at_a_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let wait = Duration::from_millis(20);
+        let turn = take_turn(directory.path(), wait).unwrap();
+        assert!(turn.is_some());
+        let refusal = take_turn(directory.path(), wait).unwrap_err().to_string();
+        assert!(refusal.contains("another installation"), "{refusal}");
+        drop(turn);
+        assert!(take_turn(directory.path(), TURN_WAIT).unwrap().is_some());
+    }
 }
