@@ -41,7 +41,7 @@ pub(crate) fn confine(call: &Call, plugin: &Plugin) -> Result<(), Failure> {
     boot::id();
 
     let mut capabilities = Capabilities::lower(&needs);
-    let files = Files::open(&needs, &mut capabilities);
+    let files = Files::open(&needs, &mut capabilities).map_err(Failure::io)?;
     if let Some(program) = &needs.program {
         capabilities.leave_to_program();
         let object = format!("capabilities only: native plugin {program} may have to be executed");

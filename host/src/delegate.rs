@@ -171,16 +171,17 @@ impl Delegate<'_> {
         let config = self.config.to_owned();
         // Threads of their own: what the program started may keep its pipes
         // open, and then they end only with this process.
-        thread::spawn(move || {
+        let writing = beside(move || {
             // A plugin may end without reading its input.
             let _ = input.write_all(config.as_bytes());
         });
         let (sender, receiver) = mpsc::channel();
-        thread::spawn(move || {
+        let reading = beside(move || {
             let mut text = Vec::new();
             let read = output.take(OUTPUT_LIMIT).read_to_end(&mut text).map(|_| text);
             let _ = sender.send(read);
         });
+        writing.and(reading).inspect_err(|_| kill(child))?;
         let status = loop {
             match child.try_wait().map_err(|error| error.to_string())? {
                 Some(status) => break status,
@@ -219,6 +220,12 @@ pub(crate) fn find(plugin: &str, path: &[PathBuf]) -> Result<PathBuf, Failure> {
         ))
         .details("install the plugin, or correct the network configuration")),
     }
+}
+
+/// Does something on a thread of its own.
+fn beside(work: impl FnOnce() + Send + 'static) -> Result<(), String> {
+    let started = thread::Builder::new().spawn(work);
+    started.map(drop).map_err(|error| format!("start a thread for its input and output: {error}"))
 }
 
 /// Kills a program with all that it has started.

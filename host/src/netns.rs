@@ -10,6 +10,7 @@ use std::thread;
 
 use netlink_sys::Socket;
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::{Mode, fstat};
@@ -138,8 +139,8 @@ impl NetnsFile {
     /// Runs `work` inside the namespace, on a thread that is thrown away.
     pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
         thread::scope(|scope| {
-            scope
-                .spawn(|| enter(self).map(|()| work()))
+            thread::Builder::new()
+                .spawn_scoped(scope, || enter(self).map(|()| work()))?
                 .join()
                 .unwrap_or_else(|_| Err(io::Error::other("the thread in the namespace panicked")))
         })
@@ -176,7 +177,10 @@ impl Doors {
         Ok(Self {
             route: route.map_or_else(|| Socket::new(NETLINK_ROUTE), Ok)?,
             ipv4: settings("/proc/sys/net/ipv4/conf")?,
-            ipv6: settings("/proc/sys/net/ipv6/conf").ok(),
+            ipv6: match settings("/proc/sys/net/ipv6/conf") {
+                Err(Errno::ENOENT) => None,
+                opened => Some(opened?),
+            },
         })
     }
 }

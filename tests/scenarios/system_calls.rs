@@ -12,14 +12,26 @@ use super::scene::{Allowed, Scene};
 use crate::Test;
 use crate::lab::{Output, Program, Reply, is_installed, require};
 
-/// What a call asks of the kernel to change or to tell something.
-const KINDS: [&str; 7] = ["sendto", "recvfrom", "write", "pwrite64", "openat", "openat2", "renameat2"];
+/// What a call asks of the kernel to change or to tell something, how that
+/// fails, and what errors say then.
+const KINDS: [(&str, &str, &[&str]); 8] = [
+    ("sendto", "ENOBUFS", &["No buffer space available"]),
+    ("recvfrom", "ENOBUFS", &["No buffer space available"]),
+    ("write", "ENOSPC", &["No space left on device"]),
+    ("pwrite64", "ENOSPC", &["No space left on device"]),
+    ("renameat2", "ENOSPC", &["No space left on device"]),
+    ("open", "ENFILE", TOO_MANY_FILES),
+    ("openat", "ENFILE", TOO_MANY_FILES),
+    ("openat2", "ENFILE", TOO_MANY_FILES),
+];
 
-/// How they fail, and how errors call that.
-const FAILURE: (&str, &str) = ("ENOBUFS", "No buffer space available");
+const TOO_MANY_FILES: &[&str] = &["Too many open files in system", "File table overflow"];
 
 /// The networks whose plugins do most.
 const THOROUGH: [&str; 2] = ["a point-to-point link", "host-local alone"];
+
+/// The network whose IPAM plugin is a program.
+const DELEGATING: &str = "a bridge with a native IPAM plugin";
 
 /// `code::INTERNAL` of weir.
 const INTERNAL: u64 = 999;
@@ -35,6 +47,7 @@ pub(super) fn tests() -> Vec<Test> {
         .chain([
             Test::new("system calls: an ADD whose result nobody can read leaves nothing", unread),
             Test::new("system calls: a fault at the start has an error object", fault_at_the_start),
+            Test::new("system calls: a native plugin without a thread for it is ended", no_thread),
         ])
         .collect()
 }
@@ -47,20 +60,22 @@ fn fail_each(network: &'static Network) -> anyhow::Result<()> {
     scene.del(0)?;
     let before = scene.settled_state()?;
     let log = scene.lab.path("calls");
-    let output = run(&scene, &traced(&scene, &log, "trace", &KINDS.join(",")))?;
+    // Not every machine has all of them.
+    let kinds = KINDS.map(|(kind, ..)| format!("?{kind}")).join(",");
+    let output = run(&scene, &traced(&scene, &log, "trace", &kinds))?;
     Reply::read(&output)?.success()?;
     scene.del(0)?;
     let calls = fs::read_to_string(&log)?;
-    for kind in KINDS {
+    for (kind, name, words) in KINDS {
         let made = calls.lines().filter(|line| line.contains(&format!(" {kind}("))).count();
         // The last that is written is the result.
         for number in 1..=if kind == "write" { made - 1 } else { made } {
-            let (name, words) = FAILURE;
             let fault = format!("{kind}:error={name}:when={number}");
             let output = run(&scene, &traced(&scene, &log, "inject", &fault))?;
             let end = || -> anyhow::Result<()> {
                 if let Reply::Failure(error) = Reply::read(&output)? {
-                    ensure!(error.text.contains(words), "it does not say why: {}", error.text);
+                    let is_told = words.iter().any(|words| error.text.contains(words));
+                    ensure!(is_told, "it does not say why: {}", error.text);
                     ensure!(!error.text.contains("could be undone"), "{}", error.text);
                     scene.expect(&before, Allowed::Marks)?;
                 }
@@ -97,9 +112,28 @@ fn unread() -> anyhow::Result<()> {
 fn fault_at_the_start() -> anyhow::Result<()> {
     let scene = Scene::new(&RICH, 1)?;
     let log = scene.lab.path("calls");
-    let output = run(&scene, &traced(&scene, &log, "inject", "getrandom:error=EIO:when=1"))?;
+    let output = run(&scene, &traced(&scene, &log, "inject", "getrandom:error=EIO"))?;
     let error = Reply::read(&output)?.failure()?;
     ensure!(error.code == INTERNAL, "it failed with code {}: {}", error.code, error.text);
+    Ok(())
+}
+
+/// The first that is started is the program, then come threads.
+fn no_thread() -> anyhow::Result<()> {
+    let network = NETWORKS.iter().find(|network| network.name == DELEGATING);
+    let scene = Scene::new(network.context("there is no such network")?, 1)?;
+    scene.add(0)?;
+    scene.del(0)?;
+    let before = scene.settled_state()?;
+    let log = scene.lab.path("calls");
+    for number in [2, 3] {
+        let fault = format!("clone,clone3:error=EAGAIN:when={number}");
+        let output = run(&scene, &traced(&scene, &log, "inject", &fault))?;
+        let error = Reply::read(&output)?.failure().with_context(|| format!("start number {number}"))?;
+        ensure!(error.text.contains("start a thread"), "{}", error.text);
+        scene.expect(&before, Allowed::Marks)?;
+        scene.del(0)?;
+    }
     Ok(())
 }
 

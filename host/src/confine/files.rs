@@ -28,7 +28,7 @@ pub(super) struct Files(Vec<(OwnedFd, BitFlags<AccessFs>)>);
 impl Files {
     /// Opens the paths that are needed and exist. Capabilities that they need
     /// are kept.
-    pub(super) fn open(needs: &Needs, capabilities: &mut Capabilities) -> Self {
+    pub(super) fn open(needs: &Needs, capabilities: &mut Capabilities) -> Result<Self, String> {
         let own = geteuid().as_raw();
         let mut files = Vec::with_capacity(needs.places.len());
         for place in &needs.places {
@@ -39,14 +39,24 @@ impl Files {
                 }
                 opened => opened,
             };
-            // If it cannot be opened now, whoever needs it will say so.
-            let Ok(file) = opened else { continue };
+            let file = match opened {
+                Ok(file) => file,
+                Err(errno @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM)) => {
+                    return Err(format!(
+                        "open {}, to confine the call to it: {}",
+                        place.path.display(),
+                        errno.desc()
+                    ));
+                }
+                // Whoever needs it will meet the same, and say so.
+                Err(_) => continue,
+            };
             if is_foreign(&file, place.wanted, own) {
                 capabilities.keep_foreign_files();
             }
             files.push((file, rights(place.wanted)));
         }
-        Self(files)
+        Ok(Self(files))
     }
 
     /// Forbids everything else.

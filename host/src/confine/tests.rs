@@ -156,7 +156,7 @@ fn has_landlock() -> bool {
             let mut capabilities = Capabilities::lower(&needs);
             let _ = nix::unistd::write(
                 &writer,
-                match Files::open(&needs, &mut capabilities).restrict() {
+                match Files::open(&needs, &mut capabilities).and_then(Files::restrict) {
                     Ok(()) => b"y",
                     Err(_) => b"n",
                 },
@@ -191,7 +191,7 @@ fn other_files_are_out_of_reach() {
         let (own, read) = (path("own"), path("read"));
         let needs = needs(&[(&own, Use::Write), (&read, Use::Read), (Path::new("/nonexistent"), Use::Write)]);
         let mut capabilities = Capabilities::lower(&needs);
-        Files::open(&needs, &mut capabilities).restrict()?;
+        Files::open(&needs, &mut capabilities)?.restrict()?;
         worked("write an own file", fs::write(own.join("new"), "x"))?;
         worked("rename an own file", fs::rename(own.join("new"), own.join("newer")))?;
         worked("remove an own file", fs::remove_file(own.join("newer")))?;
@@ -284,11 +284,11 @@ fn cost_of_each_piece() {
     };
     let pieces: [(&str, Piece<'_>); 4] = [
         ("capabilities", &|| Capabilities::lower(&needs).give_up()),
-        ("files", &|| Files::open(&needs, &mut Capabilities::lower(&needs)).restrict()),
+        ("files", &|| Files::open(&needs, &mut Capabilities::lower(&needs))?.restrict()),
         ("system calls", &syscalls::restrict),
         ("all", &|| {
             let mut capabilities = Capabilities::lower(&needs);
-            Files::open(&needs, &mut capabilities).restrict()?;
+            Files::open(&needs, &mut capabilities)?.restrict()?;
             capabilities.give_up()?;
             syscalls::restrict()
         }),
