@@ -136,7 +136,9 @@ fn stolen_station() -> anyhow::Result<()> {
     let mut stage = Stage::new(&rule())?;
     // A container of somebody else on the bridge that both may use.
     let victim = "02:00:00:00:00:77";
-    stage.lab.on_node(&format!("bridge fdb add {victim} dev port0 master static"))?;
+    // The bridge would move an entry that does not stick as soon as the
+    // attacker's container sent anything.
+    stage.lab.on_node(&format!("bridge fdb add {victim} dev port0 master static sticky"))?;
     stage.accept()?;
     let steal = |mac: &str| json!({ "do": "add-forwarding", "link": "hv0", "mac": mac });
     for mac in [victim, MAC] {
