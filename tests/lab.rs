@@ -32,7 +32,7 @@ pub(crate) use digest::changes;
 pub(crate) use missing::{Missing, require};
 pub(crate) use namespace::Namespace;
 pub(crate) use plugins::{NATIVE_DIRECTORY, Plugins, weir};
-pub(crate) use program::{Output, Program, is_installed, line};
+pub(crate) use program::{Output, is_installed, line};
 pub(crate) use signing::SigningKey;
 pub(crate) use snapshot::{Facts, Snapshot};
 pub(crate) use traffic::{Exchange, Transport};

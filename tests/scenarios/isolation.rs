@@ -1,8 +1,5 @@
 //! What a call executes: nothing.
 
-use std::ffi::OsStr;
-use std::fs;
-
 use anyhow::ensure;
 use serde_json::Value;
 
@@ -10,7 +7,7 @@ use super::network::{NETWORKS, Network};
 use super::scene::{Allowed, Scene};
 use super::script::scene_with;
 use crate::Test;
-use crate::lab::{Facts, is_installed, require};
+use crate::lab::Facts;
 
 pub(super) fn tests() -> Vec<Test> {
     let alone = NETWORKS.iter().filter(|network| !network.config.contains("native-")).map(|network| {
@@ -28,18 +25,10 @@ pub(super) fn tests() -> Vec<Test> {
 
 /// Runs a call under strace; returns what was executed, and the answer.
 fn trace(scene: &Scene, command: &str, config: &Value) -> anyhow::Result<(Vec<String>, Value)> {
-    require(is_installed("strace"), "the program strace is missing: install strace")?;
-    let log = scene.lab.path("trace");
     let call = scene.call(command, 0).config(config);
-    let program = call.program().clone().executed_by(
-        "strace",
-        [OsStr::new("-fqq"), OsStr::new("--trace=execve,execveat"), OsStr::new("-o"), log.as_os_str()],
-    );
-    let output = scene.lab.node.enter(|| program.run())?;
-    require(!output.stderr.contains("PTRACE"), "strace is not allowed to trace here")?;
+    let (output, seen) = scene.trace(&call, "trace=execve,execveat")?;
     ensure!(output.status.success(), "{command}: {} {}", output.stdout, output.stderr);
-    let executed =
-        fs::read_to_string(&log)?.lines().filter(|line| line.contains("exec")).map(str::to_owned).collect();
+    let executed = seen.lines().filter(|line| line.contains("exec")).map(str::to_owned).collect();
     let answer =
         if output.stdout.trim().is_empty() { Value::Null } else { serde_json::from_str(&output.stdout)? };
     Ok((executed, answer))

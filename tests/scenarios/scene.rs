@@ -1,5 +1,7 @@
 //! A network on a node of its own, and what a runtime does with it.
 
+use std::ffi::OsStr;
+use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -8,7 +10,9 @@ use serde_json::{Value, json};
 
 use super::network::{Network, native};
 use super::shared::{is_mark, is_shared};
-use crate::lab::{Call, Container, Facts, Handle, Lab, Plugins, Reply, changes, is_installed, line, require};
+use crate::lab::{
+    Call, Container, Facts, Handle, Lab, Output, Plugins, Reply, changes, is_installed, line, require,
+};
 
 /// How long the kernel may take to finish what it does by itself, such as
 /// clearing away a namespace.
@@ -149,6 +153,18 @@ impl Scene {
         }
     }
 
+    /// Makes a call under strace(1), with an expression for it; returns what the
+    /// plugin did, and what strace saw.
+    pub(super) fn trace(&self, call: &Call, expression: &str) -> anyhow::Result<(Output, String)> {
+        require(is_installed("strace"), "the program strace is missing: install strace")?;
+        let log = self.lab.path("trace");
+        let arguments = ["-fqq", "-e", expression, "-o"].map(OsStr::new).into_iter().chain([log.as_os_str()]);
+        let program = call.program().clone().executed_by("strace", arguments);
+        let output = self.lab.node.enter(|| program.run())?;
+        require(!output.stderr.contains("PTRACE"), "strace is not allowed to trace here")?;
+        Ok((output, fs::read_to_string(&log).context("read what strace saw")?))
+    }
+
     /// Destroys a container with its namespace, as a runtime or a crash does.
     /// A mount point stays as a plain file. Returns a DEL that still names it.
     pub(super) fn end_container(&mut self, number: usize) -> anyhow::Result<Call> {
@@ -247,7 +263,7 @@ impl Scene {
 
     /// The journal's files.
     pub(super) fn journals(&self) -> Vec<std::path::PathBuf> {
-        let entries = std::fs::read_dir(self.lab.path("weir/attachments")).into_iter().flatten().flatten();
+        let entries = fs::read_dir(self.lab.path("weir/attachments")).into_iter().flatten().flatten();
         entries.map(|entry| entry.path()).collect()
     }
 }

@@ -1,16 +1,12 @@
 //! ADDs of which one system call fails, such as for lack of memory or room: the
 //! error says why, and the node is as it was before.
 
-use std::ffi::{OsStr, OsString};
-use std::fs;
-use std::path::Path;
-
 use anyhow::{Context, ensure};
 
 use super::network::{NETWORKS, Network, RICH};
 use super::scene::{Allowed, Scene};
 use crate::Test;
-use crate::lab::{Output, Program, Reply, is_installed, require};
+use crate::lab::Reply;
 
 /// What a call asks of the kernel to change or to tell something, how that
 /// fails, and what errors say then.
@@ -27,8 +23,8 @@ const KINDS: [(&str, &str, &[&str]); 8] = [
 
 const TOO_MANY_FILES: &[&str] = &["Too many open files in system", "File table overflow"];
 
-/// The networks whose plugins do most.
-const THOROUGH: [&str; 2] = ["a point-to-point link", "host-local alone"];
+/// Beside a bridge with everything, networks of other plugins.
+const OTHERS: [&str; 2] = ["a point-to-point link", "host-local alone"];
 
 /// The network whose IPAM plugin is a program.
 const DELEGATING: &str = "a bridge with a native IPAM plugin";
@@ -37,8 +33,8 @@ const DELEGATING: &str = "a bridge with a native IPAM plugin";
 const INTERNAL: u64 = 999;
 
 pub(super) fn tests() -> Vec<Test> {
-    let thorough = NETWORKS.iter().filter(|network| THOROUGH.contains(&network.name));
-    thorough
+    let others = NETWORKS.iter().filter(|network| OTHERS.contains(&network.name));
+    others
         .chain([&RICH])
         .map(|network| {
             let name = network.name;
@@ -59,19 +55,17 @@ fn fail_each(network: &'static Network) -> anyhow::Result<()> {
     scene.add(0)?;
     scene.del(0)?;
     let before = scene.settled_state()?;
-    let log = scene.lab.path("calls");
     // Not every machine has all of them.
     let kinds = KINDS.map(|(kind, ..)| format!("?{kind}")).join(",");
-    let output = run(&scene, &traced(&scene, &log, "trace", &kinds))?;
+    let (output, calls) = scene.trace(&scene.call("ADD", 0), &format!("trace={kinds}"))?;
     Reply::read(&output)?.success()?;
     scene.del(0)?;
-    let calls = fs::read_to_string(&log)?;
     for (kind, name, words) in KINDS {
         let made = calls.lines().filter(|line| line.contains(&format!(" {kind}("))).count();
         // The last that is written is the result.
         for number in 1..=if kind == "write" { made - 1 } else { made } {
-            let fault = format!("{kind}:error={name}:when={number}");
-            let output = run(&scene, &traced(&scene, &log, "inject", &fault))?;
+            let fault = format!("inject={kind}:error={name}:when={number}");
+            let (output, _) = scene.trace(&scene.call("ADD", 0), &fault)?;
             let end = || -> anyhow::Result<()> {
                 if let Reply::Failure(error) = Reply::read(&output)? {
                     let is_told = words.iter().any(|words| error.text.contains(words));
@@ -95,7 +89,11 @@ fn unread() -> anyhow::Result<()> {
     let before = scene.settled_state()?;
     // Every write to this device fails.
     let shell = ["-c", "exec \"$0\" > /dev/full"];
-    let output = run(&scene, &scene.call("ADD", 0).program().clone().executed_by("sh", shell))?;
+    let add = || {
+        let program = scene.call("ADD", 0).program().clone().executed_by("sh", shell);
+        scene.lab.node.enter(|| program.run())
+    };
+    let output = add()?;
     ensure!(output.status.code() == Some(1), "ADD ended with {}", output.status);
     ensure!(output.stderr.contains("write the result"), "{:?}", output.stderr);
     scene.expect(&before, Allowed::Marks)?;
@@ -103,7 +101,7 @@ fn unread() -> anyhow::Result<()> {
     // The runtime may ask again, and the attachment of before stays.
     scene.add(0)?;
     let before = scene.settled_state()?;
-    run(&scene, &scene.call("ADD", 0).program().clone().executed_by("sh", shell))?;
+    add()?;
     scene.expect(&before, Allowed::Marks).context("after a second ADD")?;
     scene.del(0)
 }
@@ -111,8 +109,7 @@ fn unread() -> anyhow::Result<()> {
 /// The first random number is for the tables that everything else is in.
 fn fault_at_the_start() -> anyhow::Result<()> {
     let scene = Scene::new(&RICH, 1)?;
-    let log = scene.lab.path("calls");
-    let output = run(&scene, &traced(&scene, &log, "inject", "getrandom:error=EIO"))?;
+    let (output, _) = scene.trace(&scene.call("ADD", 0), "inject=getrandom:error=EIO")?;
     let error = Reply::read(&output)?.failure()?;
     ensure!(error.code == INTERNAL, "it failed with code {}: {}", error.code, error.text);
     Ok(())
@@ -125,28 +122,13 @@ fn no_thread() -> anyhow::Result<()> {
     scene.add(0)?;
     scene.del(0)?;
     let before = scene.settled_state()?;
-    let log = scene.lab.path("calls");
     for number in [2, 3] {
-        let fault = format!("clone,clone3:error=EAGAIN:when={number}");
-        let output = run(&scene, &traced(&scene, &log, "inject", &fault))?;
+        let fault = format!("inject=clone,clone3:error=EAGAIN:when={number}");
+        let (output, _) = scene.trace(&scene.call("ADD", 0), &fault)?;
         let error = Reply::read(&output)?.failure().with_context(|| format!("start number {number}"))?;
         ensure!(error.text.contains("start a thread"), "{}", error.text);
         scene.expect(&before, Allowed::Marks)?;
         scene.del(0)?;
     }
     Ok(())
-}
-
-/// An ADD under strace, with an expression for it.
-fn traced(scene: &Scene, log: &Path, option: &str, expression: &str) -> Program {
-    let expression = OsString::from(format!("{option}={expression}"));
-    let arguments = [OsStr::new("-fqq"), OsStr::new("-o"), log.as_os_str(), OsStr::new("-e"), &expression];
-    scene.call("ADD", 0).program().clone().executed_by("strace", arguments)
-}
-
-fn run(scene: &Scene, program: &Program) -> anyhow::Result<Output> {
-    require(is_installed("strace"), "the program strace is missing: install strace")?;
-    let output = scene.lab.node.enter(|| program.run())?;
-    require(!output.stderr.contains("PTRACE"), "strace is not allowed to trace here")?;
-    Ok(output)
 }

@@ -22,10 +22,7 @@ impl Session {
         link: &Resource<LinkHandle>,
         vlans: Vec<VlanRange>,
     ) -> Served<Result<(), NetError>> {
-        if let Err(denied) = self.own_only(link, "change-vlans")? {
-            return Ok(Err(denied));
-        }
-        let vlans = match vlan_ranges(vlans) {
+        let vlans = match self.ranges_for(link, vlans)? {
             Ok(vlans) => vlans,
             Err(error) => return Ok(Err(error)),
         };
@@ -41,10 +38,7 @@ impl Session {
         link: &Resource<LinkHandle>,
         vlans: Vec<VlanRange>,
     ) -> Served<Result<(), NetError>> {
-        if let Err(denied) = self.own_only(link, "change-vlans")? {
-            return Ok(Err(denied));
-        }
-        let vlans = match vlan_ranges(vlans) {
+        let vlans = match self.ranges_for(link, vlans)? {
             Ok(vlans) => vlans,
             Err(error) => return Ok(Err(error)),
         };
@@ -68,6 +62,15 @@ impl Session {
             };
             vlans.into_iter().map(range).collect()
         }))
+    }
+
+    /// The ranges of a list that is about a port of the plugin's own.
+    fn ranges_for(
+        &mut self,
+        link: &Resource<LinkHandle>,
+        vlans: Vec<VlanRange>,
+    ) -> Served<Result<Vec<netlink::VlanRange>, NetError>> {
+        Ok(self.own_only(link, "change-vlans")?.and_then(|()| vlan_ranges(vlans)))
     }
 
     /// Whether a port may be in all of these VLANs. Ports in the container's
