@@ -23,6 +23,7 @@ mod failure;
 mod firewall;
 mod gc;
 mod guest;
+pub mod heap;
 mod imagination;
 mod journal;
 #[cfg(all(target_env = "musl", target_arch = "x86_64"))]

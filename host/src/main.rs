@@ -9,13 +9,13 @@ use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::process::ExitCode;
 
+use weir::heap::Heap;
 use weir::request::{Command, Config, Environment, Request};
 use weir::version::Version;
 use weir::{Failure, cli, dispatch, reply, start};
 
-#[cfg(target_env = "musl")]
 #[global_allocator]
-static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+static HEAP: Heap = Heap;
 
 /// What the C library calls.
 ///
