@@ -1,6 +1,5 @@
 //! The path of a call: find the component, run it, keep or undo what it did.
 
-use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -24,6 +23,8 @@ use crate::printable::printable;
 use crate::request::{Command, Request, state_paths};
 use crate::result::CniResult;
 use crate::role::{InterfacePlugin, IpamPlugin, Role};
+
+mod panics;
 
 /// Time that cleaning up has of its own, when the call's has run out.
 const CLEAN_UP_TIME: Duration = Duration::from_secs(15);
@@ -199,12 +200,8 @@ fn select(request: &Request) -> Result<(Plugin, Role), Failure> {
 type Selected = Result<(Plugin, Role), Failure>;
 
 /// Runs the component for the call's command.
-///
-/// A fault of weir itself is a failure like any other here: what was done
-/// before it has to be taken back and recorded.
 fn run(call: &Rc<Call>, selected: Selected) -> Result<Option<CniResult>, Failure> {
-    panic::catch_unwind(AssertUnwindSafe(|| run_plugin(call, selected)))
-        .unwrap_or_else(|payload| Err(Failure::panicked(&*payload)))
+    panics::caught(call, || run_plugin(call, selected))
 }
 
 fn run_plugin(call: &Rc<Call>, selected: Selected) -> Result<Option<CniResult>, Failure> {
@@ -278,7 +275,7 @@ fn finish(call: &Call, result: Option<CniResult>) -> Result<Option<Value>, Failu
 /// Takes back what a failed ADD did, before its error is reported.
 fn undo_add(call: &Call, mut failure: Failure) -> Failure {
     call.node.extend(Instant::now() + CLEAN_UP_TIME);
-    let Some(mut journal) = call.journal.borrow_mut().take() else { return failure };
+    let Some(mut journal) = take_journal(call) else { return failure };
     let undone = call.roll_back(&mut journal, &call.node, true);
     let cleaned = if undone.failures.is_empty() {
         journal.reset()
@@ -309,7 +306,7 @@ fn del(call: &Rc<Call>, selected: Selected) -> Result<(), Failure> {
     };
     *call.journal.borrow_mut() = journal;
     let ran = run(call, selected);
-    let Some(mut journal) = call.journal.borrow_mut().take() else {
+    let Some(journal) = take_journal(call) else {
         return match ran {
             // Nothing of it is left that the component could take away; or a rule is
             // against that, as it was against ADD. A container that a runtime may
@@ -328,23 +325,38 @@ fn del(call: &Rc<Call>, selected: Selected) -> Result<(), Failure> {
             ran => ran.map(drop),
         };
     };
-    call.node.extend(Instant::now() + CLEAN_UP_TIME);
-    let undone = call.roll_back(&mut journal, forgotten.as_ref().unwrap_or(&call.node), false);
-    if let Some(failure) = undone.failures.into_iter().next() {
-        return Err(failure);
-    }
-    journal.remove()?;
+    undo_all(call, journal, forgotten.as_ref().unwrap_or(&call.node))?;
     match ran {
         Err(failure) if has_journal => {
-            eprintln!(
-                "weir: plugin {} failed, DEL was done from the journal: {}",
-                call.key.plugin,
-                printable(&failure.to_string())
-            );
+            tell_of_plugin(call, &failure);
             Ok(())
         }
         ran => ran.map(drop),
     }
+}
+
+/// What is known of the attachment, unless it is just being written.
+fn take_journal(call: &Call) -> Option<Journal> {
+    call.journal.try_borrow_mut().ok()?.take()
+}
+
+/// Takes back all that was done for an attachment, which is no more then.
+fn undo_all(call: &Call, mut journal: Journal, node: &Node) -> Result<(), Failure> {
+    node.extend(Instant::now() + CLEAN_UP_TIME);
+    let undone = call.roll_back(&mut journal, node, false);
+    match undone.failures.into_iter().next() {
+        Some(failure) => Err(failure),
+        None => journal.remove(),
+    }
+}
+
+/// Tells why the plugin did not do a DEL that succeeded.
+fn tell_of_plugin(call: &Call, failure: &Failure) {
+    eprintln!(
+        "weir: plugin {} failed, DEL was done from the journal: {}",
+        call.key.plugin,
+        printable(&failure.to_string())
+    );
 }
 
 /// Ends what an ADD that was killed has left running. In a plan, the call may
@@ -364,12 +376,8 @@ fn container_of(journal: &Journal) -> Option<NetnsFile> {
 
 /// Finishes what interrupted or forgotten attachments left, for GC.
 pub(crate) fn clean(directory: &std::path::Path, name: &str, call: &Call) -> Result<(), Failure> {
-    let Some(mut journal) = Journal::open(directory, name, LOCK_WAIT)? else { return Ok(()) };
+    let Some(journal) = Journal::open(directory, name, LOCK_WAIT)? else { return Ok(()) };
     end_process(call, &journal);
-    let node = Node::new(container_of(&journal), call.node.paths().clone(), Instant::now() + CLEAN_UP_TIME);
-    let undone = call.roll_back(&mut journal, &node, false);
-    match undone.failures.into_iter().next() {
-        Some(failure) => Err(failure),
-        None => journal.remove(),
-    }
+    let node = Node::new(container_of(&journal), call.node.paths().clone(), Instant::now());
+    undo_all(call, journal, &node)
 }

@@ -7,6 +7,8 @@
 //! kernel's memory and goes with it, leases are found by their owner, and values
 //! are not flushed either.
 
+use std::os::fd::{AsFd, BorrowedFd};
+
 pub(crate) mod census;
 mod entry;
 mod file;
@@ -20,3 +22,10 @@ pub(crate) use entry::{Inverse, LinkId, Side, some_of};
 pub(crate) use file::{Header, Journal, Key};
 pub(crate) use listing::{Entry, State, list, look};
 pub(crate) use undo::{Undone, roll_back};
+
+/// The file whose lock says that somebody is at work on the attachment.
+impl AsFd for Journal {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}

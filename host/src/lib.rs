@@ -37,6 +37,7 @@ mod netlink;
 mod netns;
 mod node;
 mod paths;
+mod platform;
 pub mod policy;
 mod printable;
 mod protocol;

@@ -3,12 +3,19 @@
 
 use std::fs::{File, TryLockError};
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::fs::FlockOperation;
+use rustix::io::FdFlags;
+
 /// Between two tries, where nobody can wait.
 const POLL: Duration = Duration::from_millis(2);
+
+/// More files than a call has open at a time.
+const MOST_FILES: RawFd = 256;
 
 /// Waits for the exclusive lock of `file` until `deadline`. The lock lasts
 /// until the returned file is closed; none if the time is over.
@@ -56,6 +63,21 @@ fn poll(file: File, deadline: Instant) -> io::Result<Option<File>> {
             Err(TryLockError::Error(error)) => return Err(error),
             Err(TryLockError::WouldBlock) if Instant::now() >= deadline => return Ok(None),
             Err(TryLockError::WouldBlock) => thread::sleep(POLL),
+        }
+    }
+}
+
+/// Gives up all locks of the process but that of one file. For its end, when
+/// whoever took them does not come back.
+pub(crate) fn give_up_all_but(kept: BorrowedFd<'_>) {
+    for number in 3..MOST_FILES {
+        // SAFETY: the number is only asked about, and closed ones answer with
+        // an error.
+        let file = unsafe { BorrowedFd::borrow_raw(number) };
+        // The locks of files that were open before are those of the caller.
+        let is_own = rustix::io::fcntl_getfd(file).is_ok_and(|flags| flags.contains(FdFlags::CLOEXEC));
+        if is_own && number != kept.as_raw_fd() {
+            let _ = rustix::fs::flock(file, FlockOperation::Unlock);
         }
     }
 }

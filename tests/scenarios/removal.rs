@@ -24,11 +24,20 @@ pub(super) fn tests() -> Vec<Test> {
         Test::new("removal: DEL leaves a link alone that only has the name of the old one", of_a_namesake),
         Test::new("removal: DEL of what was never added changes nothing", of_nothing),
         Test::new("removal: DELs of one container at the same time all succeed", at_the_same_time),
+        Test::new("removal: DEL works when weir itself fails at any change", || {
+            for change in 1..8 {
+                for moment in ["before", "after"] {
+                    let fault = format!("panic-{moment}:{change}");
+                    faulty(&RICH, &fault).context(fault)?;
+                }
+            }
+            Ok(())
+        }),
     ];
     for network in &NETWORKS {
         let name = network.name;
         tests.push(Test::new(format!("removal: DEL works when the component traps on {name}"), || {
-            trapping(network)
+            faulty(network, "trap-before:1")
         }));
         tests.push(Test::new(format!("removal: DEL works when the namespace is gone from {name}"), || {
             gone(network)
@@ -152,15 +161,15 @@ fn at_the_same_time() -> anyhow::Result<()> {
     scene.expect(&before, Allowed::Shared)
 }
 
-fn trapping(network: &'static Network) -> anyhow::Result<()> {
+fn faulty(network: &'static Network, fault: &str) -> anyhow::Result<()> {
     for handle in [Handle::BindMount, Handle::Process] {
         let (mut scene, before, _) = attached(network, handle)?;
-        let trap = |call: Call| call.variable("WEIR_FAULT", "trap-before:1");
+        let faulty = |call: Call| call.variable("WEIR_FAULT", fault);
         if handle == Handle::BindMount {
-            scene.silent(&trap(scene.call("DEL", 0)))?;
+            scene.silent(&faulty(scene.call("DEL", 0)))?;
         } else {
             let del = scene.end_container(0)?;
-            scene.silent(&trap(del)).context("with the namespace gone")?;
+            scene.silent(&faulty(del)).context("with the namespace gone")?;
         }
         scene.expect(&before, Allowed::Shared)?;
     }

@@ -104,7 +104,7 @@ impl Header {
 /// An open, locked journal.
 #[derive(Debug)]
 pub(crate) struct Journal {
-    file: File,
+    pub(super) file: File,
     path: PathBuf,
     pub(crate) header: Header,
     /// Each change, oldest first; `None` once it is undone or was never made.
