@@ -4,11 +4,11 @@
 //! Nothing can unwind the code of a component. If a function of the host that
 //! it called panics, the call ends from there, and the process with it.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::os::fd::AsFd;
 use std::panic::{self, AssertUnwindSafe};
 use std::process;
-use std::rc::Rc;
+use std::ptr::NonNull;
 use std::sync::Once;
 
 use crate::call::Call;
@@ -19,12 +19,13 @@ use crate::reply;
 use crate::request::Command;
 
 thread_local! {
-    /// The call that the thread serves.
-    static SERVED: RefCell<Option<Rc<Call>>> = const { RefCell::new(None) };
+    /// The call that the thread serves. It need not be told when the thread
+    /// ends, which each call would pay for.
+    static SERVED: Cell<Option<NonNull<Call>>> = const { Cell::new(None) };
 }
 
 /// Does something for a call, and turns a panic into a failure.
-pub(super) fn caught<T>(call: &Rc<Call>, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+pub(super) fn caught<T>(call: &Call, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     static WATCH: Once = Once::new();
     WATCH.call_once(|| {
         let print = panic::take_hook();
@@ -33,14 +34,15 @@ pub(super) fn caught<T>(call: &Rc<Call>, work: impl FnOnce() -> Result<T, Failur
             if platform::is_in_component()
                 && let Some(call) = SERVED.take()
             {
-                end(&call, Failure::panicked(panic.payload()));
+                // SAFETY: `caught` borrows the call, and has not returned.
+                end(unsafe { call.as_ref() }, Failure::panicked(panic.payload()));
             }
         }));
     });
-    SERVED.set(Some(Rc::clone(call)));
+    SERVED.set(Some(NonNull::from(call)));
     let result = panic::catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|payload| Err(Failure::panicked(&*payload)));
-    SERVED.take();
+    SERVED.set(None);
     result
 }
 
