@@ -110,7 +110,7 @@ fn main() -> Result<()> {
 /// each of which has to be relocated then, and with what a call executes in one
 /// place that the kernel can map as large pages (`src/large_pages.rs`).
 fn link(manifest_dir: &Path, plugins: &[Plugin], out: &Path) -> Result<()> {
-    let functions = manifest_dir.join("functions.order");
+    let functions = manifest_dir.join("profile/functions.order");
     println!("cargo::rerun-if-changed={}", functions.display());
     let is = |variable: &str, value: &str| env::var(variable).is_ok_and(|found| found == value);
     if is("CARGO_CFG_TARGET_ENV", "musl") && is("RUSTC_LINKER", "rust-lld") {

@@ -3,9 +3,9 @@
 //!
 //! `cargo bench -p weir [-- FILTER]`; `WEIR_BENCH_ROUNDS` sets the number of
 //! rounds of each case, `WEIR_BENCH_PROGRAM` another weir than the one that is
-//! built for it; `--order` makes `host/functions.order` anew. Whole processes
-//! are measured: wall time, processor time and peak memory as the kernel
-//! accounts them.
+//! built for it; `--profile`, then `--order` make anew what is in `host/profile`.
+//! Whole processes are measured: wall time, processor time and peak memory as
+//! the kernel accounts them.
 
 #![allow(clippy::disallowed_methods, reason = "benchmarks run programs and read the environment")]
 

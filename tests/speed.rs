@@ -4,6 +4,7 @@ mod floor;
 mod installed;
 mod measure;
 mod order;
+mod profile;
 mod table;
 
 use std::env;
@@ -33,6 +34,11 @@ pub(crate) fn run() -> Result<()> {
         && mode == "--floor"
     {
         return floor::run(rest);
+    }
+    if arguments.iter().any(|argument| argument == "--profile") {
+        let program = installed::counting_program()?;
+        isolation::enter()?;
+        return profile::write(&program);
     }
     let program = installed::program()?;
     isolation::enter()?;
@@ -273,6 +279,23 @@ impl Bench {
 
 /// Gives a lab a policy, and waits until weir keeps it in compiled form: files
 /// that were changed just now are not trusted to stay as they are.
+/// Does something with each of the networks whose calls weir is built to be
+/// fast for.
+fn usual(lab: &Lab, mut each: impl FnMut(&Value) -> Result<()>) -> Result<()> {
+    for (masquerade, policy) in [(false, None), (true, None), (false, Some(many_rules()))] {
+        if let Some(policy) = policy {
+            write_policy(lab, &policy)?;
+        }
+        each(&json!({
+            "cniVersion": "1.0.0", "name": "bench", "type": "bridge", "bridge": "cni0", "isGateway": true,
+            "ipMasq": masquerade,
+            "ipam": {"type": "host-local", "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}],
+                     "ranges": [[{"subnet": "10.244.0.0/16"}], [{"subnet": "fd00:244::/64"}]]},
+        }))?;
+    }
+    Ok(())
+}
+
 fn write_policy(lab: &Lab, policy: &str) -> Result<()> {
     fs::create_dir_all(lab.path("policy"))?;
     fs::write(lab.path("policy").join("policy.toml"), policy)?;

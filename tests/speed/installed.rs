@@ -14,32 +14,56 @@ use serde_json::Value;
 
 use crate::lab::{Lab, Plugins};
 
+/// Names the file for what a program has counted.
+pub(super) const COUNTS: &str = "LLVM_PROFILE_FILE";
+
 /// Builds it, as the README tells operators to; `WEIR_BENCH_PROGRAM` names
 /// another one.
 pub(super) fn program() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("WEIR_BENCH_PROGRAM") {
         return Ok(path.into());
     }
-    let root =
-        Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the host crate is not in a workspace")?;
+    build(&target_directory()?, "")
+}
+
+/// Builds one that counts what it executes, apart from others.
+pub(super) fn counting_program() -> Result<PathBuf> {
+    build(&target_directory()?.join("profile"), "-Cprofile-generate")
+}
+
+/// The workspace.
+pub(super) fn root() -> Result<&'static Path> {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the host crate is not in a workspace")
+}
+
+fn build(directory: &Path, flags: &str) -> Result<PathBuf> {
     let target = format!("{ARCH}-unknown-linux-musl");
-    let run = |program: &str, arguments: &[&str]| {
-        let status = Command::new(program).args(arguments).current_dir(root).status();
-        let status = status.with_context(|| format!("execute {program}"))?;
-        ensure!(status.success(), "{program} {}: {status}", arguments.join(" "));
+    let run = |command: &mut Command| {
+        let status = command.current_dir(root()?).status().with_context(|| format!("execute {command:?}"))?;
+        ensure!(status.success(), "{command:?}: {status}");
         anyhow::Ok(())
     };
-    run("rustup", &["target", "add", &target])?;
-    run("cargo", &["build", "--release", "--package", "weir", "--target", &target])?;
+    run(Command::new("rustup").args(["target", "add", &target]))?;
+    let mut cargo = Command::new("cargo");
+    cargo
+        .args(["build", "--release", "--package", "weir", "--target", &target, "--target-dir"])
+        .arg(directory);
+    if !flags.is_empty() {
+        cargo.env("RUSTFLAGS", flags);
+    }
+    run(&mut cargo)?;
+    Ok(directory.join(target).join("release/weir"))
+}
+
+fn target_directory() -> Result<PathBuf> {
     let metadata = Command::new("cargo")
         .args(["metadata", "--no-deps", "--format-version", "1"])
-        .current_dir(root)
+        .current_dir(root()?)
         .output()
         .context("run cargo metadata")?;
     let metadata: Value =
         serde_json::from_slice(&metadata.stdout).context("read what cargo metadata says")?;
-    let directory = metadata["target_directory"].as_str().context("cargo names no target directory")?;
-    Ok(Path::new(directory).join(target).join("release/weir"))
+    Ok(metadata["target_directory"].as_str().context("cargo names no target directory")?.into())
 }
 
 /// A lab with copies of the native plugins. How fast a program starts depends
@@ -80,6 +104,8 @@ pub(super) fn weir_lab(program: &Path) -> Result<Lab> {
     let installed = Command::new(program)
         .args(["install", "--bin-dir"])
         .arg(&lab.bin)
+        // One that counts is asked about calls only.
+        .env(COUNTS, "/dev/null")
         .output()
         .with_context(|| format!("execute {}", program.display()))?;
     ensure!(installed.status.success(), "install: {}", String::from_utf8_lossy(&installed.stderr));

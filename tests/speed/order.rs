@@ -1,5 +1,5 @@
 //! The functions of a call, in the order in which they first run. The linker
-//! puts them beside each other (`host/functions.order`), since a process that
+//! puts them beside each other (`host/profile/functions.order`), since a process that
 //! lives for a few milliseconds mostly waits for the pages of its program:
 //! spread over all of it, these functions are in almost every page.
 //!
@@ -20,9 +20,8 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
-use serde_json::json;
 
-use super::{installed, many_rules, measure, write_policy};
+use super::{installed, measure, usual};
 use crate::lab::{Call, Handle};
 
 /// An instruction that stops the process (`int3`).
@@ -35,7 +34,7 @@ pub(super) const TRACED: &str = "WEIR_BENCH_TRACED";
 const STALE: usize = 80;
 
 fn list() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("functions.order")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("profile/functions.order")
 }
 
 /// Says so if the list does not fit the program any more: names carry a hash
@@ -48,7 +47,7 @@ pub(super) fn warn_if_stale(path: &Path) -> Result<()> {
     if known * 100 < list.lines().count() * STALE {
         let all = list.lines().count();
         eprintln!(
-            "of {all} functions in host/functions.order the program has {known}: renew it with --order"
+            "of {all} functions in host/profile/functions.order the program has {known}: renew it with --order"
         );
     }
     Ok(())
@@ -68,19 +67,10 @@ pub(super) fn write(path: &Path) -> Result<()> {
     lab.add_container_as("order", Handle::BindMount)?;
     let container = &lab.containers[0];
     let mut order = Vec::new();
-    for (masquerade, policy) in [(false, None), (true, None), (false, Some(many_rules()))] {
-        let config = json!({
-            "cniVersion": "1.0.0", "name": "bench", "type": "bridge", "bridge": "cni0", "isGateway": true,
-            "ipMasq": masquerade,
-            "ipam": {"type": "host-local", "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}],
-                     "ranges": [[{"subnet": "10.244.0.0/16"}], [{"subnet": "fd00:244::/64"}]]},
-        });
-        if let Some(policy) = policy {
-            write_policy(&lab, &policy)?;
-        }
+    usual(&lab, |config| {
         // Makes what later calls find, and compiles the policy.
         for command in ["ADD", "DEL"] {
-            measure::call(&lab, &lab.call_for("bridge", command, container, "eth0").config(&config))?;
+            measure::call(&lab, &lab.call_for("bridge", command, container, "eth0").config(config))?;
         }
         for command in ["ADD", "DEL", "VERSION"] {
             let call = lab
@@ -89,10 +79,11 @@ pub(super) fn write(path: &Path) -> Result<()> {
                 .variable("CNI_CONTAINERID", &container.id)
                 .variable("CNI_NETNS", &container.path)
                 .variable("CNI_IFNAME", "eth0")
-                .config(&config);
+                .config(config);
             lab.node.enter(|| program.follow(&call, &mut order))?;
         }
-    }
+        Ok(())
+    })?;
     let mut seen = HashSet::new();
     order.retain(|address| seen.insert(*address));
     let names: Vec<&str> =
