@@ -277,8 +277,6 @@ impl Bench {
     }
 }
 
-/// Gives a lab a policy, and waits until weir keeps it in compiled form: files
-/// that were changed just now are not trusted to stay as they are.
 /// Does something with each of the networks whose calls weir is built to be
 /// fast for.
 fn usual(lab: &Lab, mut each: impl FnMut(&Value) -> Result<()>) -> Result<()> {
@@ -296,6 +294,8 @@ fn usual(lab: &Lab, mut each: impl FnMut(&Value) -> Result<()>) -> Result<()> {
     Ok(())
 }
 
+/// Gives a lab a policy, and waits until weir keeps it in compiled form: files
+/// that were changed just now are not trusted to stay as they are.
 fn write_policy(lab: &Lab, policy: &str) -> Result<()> {
     fs::create_dir_all(lab.path("policy"))?;
     fs::write(lab.path("policy").join("policy.toml"), policy)?;

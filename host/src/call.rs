@@ -52,6 +52,9 @@ pub(crate) struct Call {
     pub(crate) key: Key,
     /// None where nothing may be changed (CHECK, STATUS), and during GC.
     pub(crate) journal: RefCell<Option<Journal>>,
+    /// The node as seen with the namespace that ADD was called with, if the
+    /// runtime does not name it any more.
+    pub(crate) remembered: OnceCell<Node>,
     ipam: OnceCell<Option<Plugin>>,
     /// Held while leases are counted and taken.
     census: RefCell<Option<File>>,
@@ -119,6 +122,7 @@ impl Call {
             node,
             key,
             journal: RefCell::new(None),
+            remembered: OnceCell::new(),
             ipam: OnceCell::new(),
             census: RefCell::new(None),
             audit,

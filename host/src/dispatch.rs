@@ -273,9 +273,15 @@ fn finish(call: &Call, result: Option<CniResult>) -> Result<Option<Value>, Failu
 }
 
 /// Takes back what a failed ADD did, before its error is reported.
-fn undo_add(call: &Call, mut failure: Failure) -> Failure {
+fn undo_add(call: &Call, failure: Failure) -> Failure {
+    match take_journal(call) {
+        Some(journal) => undo(call, journal, failure),
+        None => failure,
+    }
+}
+
+fn undo(call: &Call, mut journal: Journal, mut failure: Failure) -> Failure {
     call.node.extend(Instant::now() + CLEAN_UP_TIME);
-    let Some(mut journal) = take_journal(call) else { return failure };
     let undone = call.roll_back(&mut journal, &call.node, true);
     let cleaned = if undone.failures.is_empty() {
         journal.reset()
@@ -298,12 +304,13 @@ fn del(call: &Rc<Call>, selected: Selected) -> Result<(), Failure> {
     // A runtime that has forgotten the namespace may call while it lives on,
     // with a link that holds something of the node's. It is entered while the
     // process still may.
-    let forgotten = match &journal {
-        Some(journal) if call.request.environment.netns.is_none() => {
-            container_of(journal).and_then(|container| call.node.with_container(container))
-        }
-        _ => None,
-    };
+    if let Some(journal) = &journal
+        && call.request.environment.netns.is_none()
+        && let Some(container) = container_of(journal)
+        && let Some(node) = call.node.with_container(container)
+    {
+        let _ = call.remembered.set(node);
+    }
     *call.journal.borrow_mut() = journal;
     let ran = run(call, selected);
     let Some(journal) = take_journal(call) else {
@@ -325,7 +332,7 @@ fn del(call: &Rc<Call>, selected: Selected) -> Result<(), Failure> {
             ran => ran.map(drop),
         };
     };
-    undo_all(call, journal, forgotten.as_ref().unwrap_or(&call.node))?;
+    undo_all(call, journal, call.remembered.get().unwrap_or(&call.node))?;
     match ran {
         Err(failure) if has_journal => {
             tell_of_plugin(call, &failure);

@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_in_order_and_waste_at_most_a_fifth() {
+    fn sizes_are_in_order_and_waste_little() {
         let mut before = Size { index: 0, bytes: 0 };
         for bytes in 1..=LARGEST {
             let size = Size::of(layout(bytes)).unwrap();

@@ -14,8 +14,9 @@ use rustix::io::FdFlags;
 /// Between two tries, where nobody can wait.
 const POLL: Duration = Duration::from_millis(2);
 
-/// More files than a call has open at a time.
-const MOST_FILES: RawFd = 256;
+/// Above the numbers of all files that a call has open, even if its caller has
+/// left it thousands.
+const NUMBERS: RawFd = 1 << 16;
 
 /// Waits for the exclusive lock of `file` until `deadline`. The lock lasts
 /// until the returned file is closed; none if the time is over.
@@ -70,7 +71,7 @@ fn poll(file: File, deadline: Instant) -> io::Result<Option<File>> {
 /// Gives up all locks of the process but that of one file. For its end, when
 /// whoever took them does not come back.
 pub(crate) fn give_up_all_but(kept: BorrowedFd<'_>) {
-    for number in 3..MOST_FILES {
+    for number in 3..NUMBERS {
         // SAFETY: the number is only asked about, and closed ones answer with
         // an error.
         let file = unsafe { BorrowedFd::borrow_raw(number) };

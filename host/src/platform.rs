@@ -6,9 +6,8 @@
 //! are gone with the call. Without that feature it calls the functions here, by
 //! the names and with the types of its `wasmtime-platform.h`. They say what they
 //! do there, and return 0 or an error number.
-//!
-//! Components run in one thread of a process at a time: wasmtime panics here
-//! where two would meet.
+
+mod locks;
 
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
@@ -17,21 +16,22 @@ use std::ptr::{self, NonNull};
 use std::sync::OnceLock;
 
 use nix::errno::Errno;
-use nix::libc::{siginfo_t, ucontext_t};
+use nix::libc::{_SC_PAGESIZE, siginfo_t, sysconf, ucontext_t};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
 use crate::aot::PAGE;
 
 thread_local! {
-    /// What wasmtime keeps for each thread: null while no component runs in it.
+    /// What wasmtime keeps for each thread: where the component that runs is
+    /// described, with a mark in the last bit that stays.
     static KEPT: Cell<*mut u8> = const { Cell::new(ptr::null_mut()) };
 }
 
 /// Whether the thread runs a component, so that a panic cannot get further than
 /// to the function that the component called.
 pub(crate) fn is_in_component() -> bool {
-    !KEPT.get().is_null()
+    KEPT.get().addr() & !1 != 0
 }
 
 #[unsafe(no_mangle)]
@@ -46,7 +46,9 @@ extern "C" fn wasmtime_tls_set(_slot: usize, kept: *mut u8) {
 
 #[unsafe(no_mangle)]
 extern "C" fn wasmtime_page_size() -> usize {
-    PAGE
+    // SAFETY: this only asks.
+    let size = unsafe { sysconf(_SC_PAGESIZE) };
+    usize::try_from(size).unwrap_or(PAGE)
 }
 
 #[unsafe(no_mangle)]

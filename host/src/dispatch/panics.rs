@@ -10,6 +10,12 @@ use std::panic::{self, AssertUnwindSafe};
 use std::process;
 use std::ptr::NonNull;
 use std::sync::Once;
+use std::time::Duration;
+
+use nix::sys::signal::{SigEvent, SigevNotify, Signal};
+use nix::sys::time::TimeSpec;
+use nix::sys::timer::{Expiration, Timer, TimerSetTimeFlags};
+use nix::time::ClockId;
 
 use crate::call::Call;
 use crate::failure::Failure;
@@ -46,30 +52,53 @@ pub(super) fn caught<T>(call: &Call, work: impl FnOnce() -> Result<T, Failure>) 
     result
 }
 
-/// Ends a call where it is.
+/// Ends a call where it is. What the panic came upon may be in the way of
+/// undoing: then the process ends as if it was killed, and the journal stays for
+/// DEL and GC.
 fn end(call: &Call, failure: Failure) -> ! {
-    if let Ok(journal) = call.journal.try_borrow()
-        && let Some(journal) = &*journal
-    {
-        // What the component held is not put away, and is in the way of undoing.
+    if !call.request.environment.is_alone {
+        // A command, whose report would have to wait for what does not come.
+        eprintln!("weir: {failure}");
+        process::exit(1);
+    }
+    let _watch = watch();
+    let journal = super::take_journal(call);
+    if let Some(journal) = &journal {
+        // What the component held is not put away.
         lock::give_up_all_but(journal.as_fd());
     }
-    let ended = match call.request.environment.command {
-        Command::Add => Err(super::undo_add(call, failure)),
-        Command::Del => match super::take_journal(call) {
-            Some(journal) => {
-                super::undo_all(call, journal, &call.node).inspect(|()| super::tell_of_plugin(call, &failure))
-            }
-            None => Err(failure),
-        },
-        _ => Err(failure),
+    let is_del = call.request.environment.command == Command::Del;
+    if !is_del {
+        reply::failure(&failure, call.request.config.version);
+    }
+    let answered = failure.details.clone();
+    let ended = match journal {
+        Some(journal) if is_del => {
+            let node = call.remembered.get().unwrap_or(&call.node);
+            super::undo_all(call, journal, node).inspect(|()| super::tell_of_plugin(call, &failure))
+        }
+        Some(journal) => Err(super::undo(call, journal, failure)),
+        None => Err(failure),
     };
     call.audit.flush();
     process::exit(match ended {
         Ok(()) => 0,
         Err(failure) => {
-            let _ = reply::failure(&failure, call.request.config.version);
+            if is_del {
+                reply::failure(&failure, call.request.config.version);
+            } else if failure.details != answered {
+                eprintln!("weir: {failure}");
+            }
             1
         }
     })
+}
+
+/// Has the process killed if it does not come to its end.
+fn watch() -> Option<Timer> {
+    let event = SigEvent::new(SigevNotify::SigevSignal { signal: Signal::SIGKILL, si_value: 0 });
+    let mut timer = Timer::new(ClockId::CLOCK_MONOTONIC, event).ok()?;
+    let time = TimeSpec::from_duration(super::CLEAN_UP_TIME + Duration::from_secs(1));
+    timer.set(Expiration::OneShot(time), TimerSetTimeFlags::empty()).ok()?;
+    Some(timer)
 }
