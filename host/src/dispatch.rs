@@ -273,15 +273,9 @@ fn finish(call: &Call, result: Option<CniResult>) -> Result<Option<Value>, Failu
 }
 
 /// Takes back what a failed ADD did, before its error is reported.
-fn undo_add(call: &Call, failure: Failure) -> Failure {
-    match take_journal(call) {
-        Some(journal) => undo(call, journal, failure),
-        None => failure,
-    }
-}
-
-fn undo(call: &Call, mut journal: Journal, mut failure: Failure) -> Failure {
+fn undo_add(call: &Call, mut failure: Failure) -> Failure {
     call.node.extend(Instant::now() + CLEAN_UP_TIME);
+    let Some(mut journal) = take_journal(call) else { return failure };
     let undone = call.roll_back(&mut journal, &call.node, true);
     let cleaned = if undone.failures.is_empty() {
         journal.reset()

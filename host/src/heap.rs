@@ -1,8 +1,8 @@
 //! The heap of a process that serves one call.
 //!
 //! A call takes some thousands of small blocks, most of which it keeps until
-//! its end. An allocator for processes that stay would spend a twentieth of the
-//! call on giving memory back in good order. Here a block has one of a few
+//! its end. An allocator for processes that stay would spend a fortieth of the
+//! call on keeping memory in good order. Here a block has one of a few
 //! sizes; one that is given back waits for the next of its size; and each
 //! thread has blocks of its own, so that nothing is ever locked. Nothing goes
 //! back to the kernel before the process does, but for large blocks, which are

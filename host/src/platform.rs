@@ -1,7 +1,8 @@
 //! What wasmtime asks of the platform that it runs on.
 //!
 //! wasmtime brings that along, as its feature `std`, with hash functions that
-//! take an eighth of a call, for tables that an adversary fills over and over.
+//! take an eighth of a call's instructions, for tables that an adversary fills
+//! over and over.
 //! Those of a call hold the names in one component, are of a limited size, and
 //! are gone with the call. Without that feature it calls the functions here, by
 //! the names and with the types of its `wasmtime-platform.h`. They say what they
@@ -56,8 +57,9 @@ extern "C" fn wasmtime_mmap_new(length: usize, access: u32, mapped: &mut *mut u8
     returned(length_of(length).and_then(|length| {
         // SAFETY: it is memory that nobody else knows of. Most of it is never
         // used, and none of that counts.
-        let memory =
-            unsafe { mmap_anonymous(None, length, protection(access), private() | MapFlags::MAP_NORESERVE) }?;
+        let memory = unsafe {
+            mmap_anonymous(None, length, protection(access), MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE)
+        }?;
         *mapped = memory.as_ptr().cast();
         Ok(())
     }))
@@ -69,7 +71,12 @@ unsafe extern "C" fn wasmtime_mmap_remap(start: *mut u8, length: usize, access: 
     returned(length_of(length).and_then(|length| {
         // SAFETY: what was there is wasmtime's, which wants it replaced.
         unsafe {
-            mmap_anonymous(Some(address), length, protection(access), private() | MapFlags::MAP_FIXED)
+            mmap_anonymous(
+                Some(address),
+                length,
+                protection(access),
+                MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED,
+            )
         }?;
         Ok(())
     }))
@@ -154,10 +161,6 @@ fn place(context: &ucontext_t) -> (usize, usize) {
 fn place(context: &ucontext_t) -> (usize, usize) {
     const FRAME: usize = 29;
     (context.uc_mcontext.pc as usize, context.uc_mcontext.regs[FRAME] as usize)
-}
-
-fn private() -> MapFlags {
-    MapFlags::MAP_PRIVATE
 }
 
 /// Reading, writing and executing have the same bits as for the kernel.

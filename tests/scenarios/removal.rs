@@ -153,6 +153,7 @@ fn at_the_same_time() -> anyhow::Result<()> {
     scene.expect(&before, Allowed::Shared)
 }
 
+/// DELs in which something goes wrong, with the namespace and without.
 fn faulty(network: &'static Network, fault: &str) -> anyhow::Result<()> {
     for handle in [Handle::BindMount, Handle::Process] {
         let (mut scene, before, _) = attached(network, handle)?;

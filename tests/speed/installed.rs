@@ -23,12 +23,17 @@ pub(super) fn program() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("WEIR_BENCH_PROGRAM") {
         return Ok(path.into());
     }
-    build(&target_directory()?, "")
+    build(&target_directory()?, None)
 }
 
 /// Builds one that counts what it executes, apart from others.
 pub(super) fn counting_program() -> Result<PathBuf> {
-    build(&target_directory()?.join("profile"), "-Cprofile-generate")
+    build(&target_directory()?.join("profile"), Some("-Cprofile-generate"))
+}
+
+/// A file that builds are made by.
+pub(super) fn profile(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("profile").join(name)
 }
 
 /// The workspace.
@@ -36,7 +41,7 @@ pub(super) fn root() -> Result<&'static Path> {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the host crate is not in a workspace")
 }
 
-fn build(directory: &Path, flags: &str) -> Result<PathBuf> {
+fn build(directory: &Path, flags: Option<&str>) -> Result<PathBuf> {
     let target = format!("{ARCH}-unknown-linux-musl");
     let run = |command: &mut Command| {
         let status = command.current_dir(root()?).status().with_context(|| format!("execute {command:?}"))?;
@@ -48,9 +53,7 @@ fn build(directory: &Path, flags: &str) -> Result<PathBuf> {
     cargo
         .args(["build", "--release", "--package", "weir", "--target", &target, "--target-dir"])
         .arg(directory);
-    if !flags.is_empty() {
-        cargo.env("RUSTFLAGS", flags);
-    }
+    cargo.envs(flags.map(|flags| ("RUSTFLAGS", flags)));
     run(&mut cargo)?;
     Ok(directory.join(target).join("release/weir"))
 }

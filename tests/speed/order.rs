@@ -1,6 +1,6 @@
 //! The functions of a call, in the order in which they first run. The linker
-//! puts them beside each other (`host/profile/functions.order`), since a process that
-//! lives for a few milliseconds mostly waits for the pages of its program:
+//! puts them beside each other (`host/profile/functions.order`), since a process
+//! that lives for a few milliseconds mostly waits for the pages of its program:
 //! spread over all of it, these functions are in almost every page.
 //!
 //! Found by ptrace(2), with a breakpoint at the start of every function.
@@ -34,7 +34,7 @@ pub(super) const TRACED: &str = "WEIR_BENCH_TRACED";
 const STALE: usize = 80;
 
 fn list() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("profile/functions.order")
+    installed::profile("functions.order")
 }
 
 /// Says so if the list does not fit the program any more: names carry a hash

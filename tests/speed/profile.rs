@@ -31,14 +31,11 @@ pub(super) fn write(program: &Path) -> Result<()> {
         }
         Ok(())
     })?;
-    let counts = fs::read_dir(&directory)?
-        .map(|entry| Ok(entry?.path()))
-        .filter(|path| {
-            path.as_ref().map_or(true, |path| path.extension().is_some_and(|kind| kind == "profraw"))
-        })
-        .collect::<Result<Vec<PathBuf>>>()?;
+    let files = fs::read_dir(&directory)?.map(|entry| Ok(entry?.path()));
+    let mut counts = files.collect::<Result<Vec<PathBuf>>>()?;
+    counts.retain(|path| path.extension().is_some_and(|kind| kind == "profraw"));
     ensure!(counts.len() >= 3 * 2 * TIMES, "only {} calls wrote what they counted", counts.len());
-    let profile = installed::root()?.join("host/profile/calls.profdata");
+    let profile = installed::profile("calls.profdata");
     let merged = Command::new(&merge).args(["merge", "--sparse", "-o"]).arg(&profile).args(&counts).status();
     let merged = merged.with_context(|| format!("execute {}", merge.display()))?;
     ensure!(merged.success(), "merge what {} calls counted: {merged}", counts.len());

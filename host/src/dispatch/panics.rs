@@ -32,8 +32,8 @@ thread_local! {
 
 /// Does something for a call, and turns a panic into a failure.
 pub(super) fn caught<T>(call: &Call, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
-    static WATCH: Once = Once::new();
-    WATCH.call_once(|| {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
         let print = panic::take_hook();
         panic::set_hook(Box::new(move |panic| {
             print(panic);
@@ -54,48 +54,53 @@ pub(super) fn caught<T>(call: &Call, work: impl FnOnce() -> Result<T, Failure>) 
 
 /// Ends a call where it is. What the panic came upon may be in the way of
 /// undoing: then the process ends as if it was killed, and the journal stays for
-/// DEL and GC.
+/// DEL and GC. So ADD answers first; whoever called waits for the process.
 fn end(call: &Call, failure: Failure) -> ! {
     if !call.request.environment.is_alone {
         // A command, whose report would have to wait for what does not come.
         eprintln!("weir: {failure}");
         process::exit(1);
     }
-    let _watch = watch();
-    let journal = super::take_journal(call);
-    if let Some(journal) = &journal {
+    let _killer = killer();
+    if let Ok(journal) = call.journal.try_borrow()
+        && let Some(journal) = &*journal
+    {
         // What the component held is not put away.
         lock::give_up_all_but(journal.as_fd());
     }
-    let is_del = call.request.environment.command == Command::Del;
-    if !is_del {
-        reply::failure(&failure, call.request.config.version);
-    }
-    let answered = failure.details.clone();
-    let ended = match journal {
-        Some(journal) if is_del => {
-            let node = call.remembered.get().unwrap_or(&call.node);
-            super::undo_all(call, journal, node).inspect(|()| super::tell_of_plugin(call, &failure))
+    let succeeded = match call.request.environment.command {
+        Command::Add => {
+            answer(call, &failure);
+            let undone = super::undo_add(call, failure.clone());
+            if undone.details != failure.details {
+                eprintln!("weir: {undone}");
+            }
+            false
         }
-        Some(journal) => Err(super::undo(call, journal, failure)),
-        None => Err(failure),
+        Command::Del => del_by_journal(call, failure).map_err(|failure| answer(call, &failure)).is_ok(),
+        _ => {
+            answer(call, &failure);
+            false
+        }
     };
     call.audit.flush();
-    process::exit(match ended {
-        Ok(()) => 0,
-        Err(failure) => {
-            if is_del {
-                reply::failure(&failure, call.request.config.version);
-            } else if failure.details != answered {
-                eprintln!("weir: {failure}");
-            }
-            1
-        }
-    })
+    process::exit(i32::from(!succeeded))
+}
+
+/// A DEL that failed needs no component if anything is known of the attachment.
+fn del_by_journal(call: &Call, failure: Failure) -> Result<(), Failure> {
+    let Some(journal) = super::take_journal(call) else { return Err(failure) };
+    super::undo_all(call, journal, call.remembered.get().unwrap_or(&call.node))?;
+    super::tell_of_plugin(call, &failure);
+    Ok(())
+}
+
+fn answer(call: &Call, failure: &Failure) {
+    reply::failure(failure, call.request.config.version);
 }
 
 /// Has the process killed if it does not come to its end.
-fn watch() -> Option<Timer> {
+fn killer() -> Option<Timer> {
     let event = SigEvent::new(SigevNotify::SigevSignal { signal: Signal::SIGKILL, si_value: 0 });
     let mut timer = Timer::new(ClockId::CLOCK_MONOTONIC, event).ok()?;
     let time = TimeSpec::from_duration(super::CLEAN_UP_TIME + Duration::from_secs(1));

@@ -14,7 +14,7 @@ const ALONE: usize = usize::MAX;
 /// # Safety
 ///
 /// It has to be one of wasmtime's locks, which live as long as they are used.
-unsafe fn held_by<'a>(lock: *mut usize) -> &'a AtomicUsize {
+unsafe fn state_of<'a>(lock: *mut usize) -> &'a AtomicUsize {
     // SAFETY: as above; all that is done to it is done here.
     unsafe { AtomicUsize::from_ptr(lock) }
 }
@@ -26,40 +26,41 @@ fn wait(lock: &AtomicUsize, next: impl Fn(usize) -> Option<usize>) {
     }
 }
 
+/// A lock that is only ever held alone is one that nobody shares.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn wasmtime_sync_lock_acquire(lock: *mut usize) {
     // SAFETY: wasmtime calls this.
-    wait(unsafe { held_by(lock) }, |state| (state == FREE).then_some(ALONE));
+    unsafe { wasmtime_sync_rwlock_write(lock) };
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn wasmtime_sync_lock_release(lock: *mut usize) {
     // SAFETY: wasmtime calls this, and holds it alone.
-    unsafe { held_by(lock) }.store(FREE, Ordering::Release);
-}
-
-#[unsafe(no_mangle)]
-unsafe extern "C" fn wasmtime_sync_rwlock_read(lock: *mut usize) {
-    // SAFETY: wasmtime calls this.
-    wait(unsafe { held_by(lock) }, |state| (state != ALONE).then(|| state + 1));
-}
-
-#[unsafe(no_mangle)]
-unsafe extern "C" fn wasmtime_sync_rwlock_read_release(lock: *mut usize) {
-    // SAFETY: wasmtime calls this, and shares it.
-    unsafe { held_by(lock) }.fetch_sub(1, Ordering::Release);
+    unsafe { wasmtime_sync_rwlock_write_release(lock) };
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn wasmtime_sync_rwlock_write(lock: *mut usize) {
     // SAFETY: wasmtime calls this.
-    wait(unsafe { held_by(lock) }, |state| (state == FREE).then_some(ALONE));
+    wait(unsafe { state_of(lock) }, |state| (state == FREE).then_some(ALONE));
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn wasmtime_sync_rwlock_write_release(lock: *mut usize) {
     // SAFETY: wasmtime calls this, and holds it alone.
-    unsafe { held_by(lock) }.store(FREE, Ordering::Release);
+    unsafe { state_of(lock) }.store(FREE, Ordering::Release);
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn wasmtime_sync_rwlock_read(lock: *mut usize) {
+    // SAFETY: wasmtime calls this.
+    wait(unsafe { state_of(lock) }, |state| (state != ALONE).then(|| state + 1));
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn wasmtime_sync_rwlock_read_release(lock: *mut usize) {
+    // SAFETY: wasmtime calls this, and shares it.
+    unsafe { state_of(lock) }.fetch_sub(1, Ordering::Release);
 }
 
 /// Does nothing: a number holds nothing else.
