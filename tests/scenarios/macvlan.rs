@@ -122,6 +122,13 @@ fn removal() -> anyhow::Result<()> {
     let forgotten = scene.call("DEL", 0, &json!([])).variable("CNI_NETNS", "");
     scene.lab.run(&forgotten)?.silence().context("DEL with an empty CNI_NETNS")?;
     scene.unchanged(&before)?;
+    // The same, and weir itself fails.
+    scene.add(0, &steps)?;
+    let remove = json!([{ "do": "remove", "link": "hv0", "side": "host" }]);
+    let failing = scene.call("DEL", 0, &remove).variable("CNI_NETNS", "");
+    let failing = failing.variable("WEIR_FAULT", "panic-before:1");
+    scene.lab.run(&failing)?.silence().context("DEL in which weir fails")?;
+    scene.unchanged(&before)?;
     // Another link of that name is not taken for it.
     scene.add(0, &station("up0", json!({}), "10.5.0.2"))?;
     scene.lab.in_container(0, "ip link delete eth0")?;
