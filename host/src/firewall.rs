@@ -7,7 +7,6 @@
 //! work on the tables at the same time; nothing here relies on being alone.
 
 mod answers;
-mod attribute;
 mod batch;
 mod chain;
 mod channel;
@@ -28,7 +27,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use netlink_sys::Socket;
+use rtnetlink::sys::Socket;
 
 use channel::Channel;
 use error::Cause;
@@ -53,7 +52,7 @@ impl Firewall {
     /// longer than `timeout`.
     pub(crate) fn new(socket: Socket, timeout: Duration) -> Result<Self, FirewallError> {
         let channel = Channel::new(socket, timeout)
-            .map_err(|error| Cause::from(error).during("prepare the nf_tables socket".to_owned()))?;
+            .map_err(|cause| cause.during("prepare the nf_tables socket".to_owned()))?;
         Ok(Self { channel, imagined: None })
     }
 

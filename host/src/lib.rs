@@ -26,6 +26,7 @@ mod guest;
 pub mod heap;
 mod imagination;
 mod journal;
+mod kernel;
 #[cfg(all(target_env = "musl", target_arch = "x86_64"))]
 mod large_pages;
 mod leases;

@@ -23,24 +23,24 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
-use netlink_packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST};
+use rtnetlink::packet_route::RouteNetlinkMessage;
 
 pub(crate) use batch::BatchError;
 pub(crate) use connection::Budget;
-use connection::{ANSWER_LIMIT, Connection, Interruption};
+use connection::{Cause, Connection};
 pub(crate) use forwarding::{ALL_ADDRESSES, Forwarding, ForwardingState};
 use imagined::Imagined;
 pub(crate) use imagined::World;
 pub(crate) use link::{BridgeSpec, VethEnd};
 pub(crate) use link_state::{LinkState, OperState, PortFlags};
 pub(crate) use macvlan::{MacvlanMode, MacvlanSpec};
-use message::Message;
 pub(crate) use neighbor::{Mac, Neighbor, NeighborState};
 pub(crate) use route::{Place, RouteSpec};
 pub(crate) use vlan::VlanRange;
 pub(crate) use vxlan::VxlanSpec;
 
+use crate::kernel::{Interruption, Refusal};
 use crate::netns::{Doors, NetnsFile};
 
 /// Why a request to the kernel failed.
@@ -131,14 +131,7 @@ impl Netns {
         doors: Doors,
         budget: Arc<Budget>,
     ) -> std::io::Result<Self> {
-        // The kernel then answers failures with a text, and without the
-        // request that they belong to.
-        doors.route.set_ext_ack(true)?;
-        doors.route.set_cap_ack(true)?;
-        // Lists are then filtered by the kernel. Old ones cannot, so that what
-        // they list is filtered here as well.
-        let _ = doors.route.set_netlink_get_strict_chk(true);
-        let connection = Connection::new(doors.route);
+        let connection = Connection::new(doors.route)?;
         Ok(Self { file, label, connection, ipv4: doors.ipv4, ipv6: doors.ipv6, budget, imagined: None })
     }
 
@@ -206,60 +199,21 @@ impl Netns {
         flags: u16,
         attempt: &dyn Fn() -> String,
     ) -> Result<Vec<RouteNetlinkMessage>, NetlinkError> {
-        // What is not sent is not done behind our back.
-        if self.budget.remaining().is_zero() {
-            return Err(NetlinkError::TimedOut { attempt: attempt() });
-        }
-        let mut request = NetlinkMessage::from(Message(message));
-        request.header.flags = flags;
-        let responses = self.connection.exchange(request, &self.budget).map_err(|why| match why {
-            Interruption::TimedOut => NetlinkError::TimedOut { attempt: attempt() },
-            Interruption::TooMany => NetlinkError::Socket {
-                attempt: attempt(),
-                reason: format!("there are more than {ANSWER_LIMIT}"),
-            },
-            Interruption::Socket(reason) => NetlinkError::Socket { attempt: attempt(), reason },
-        })?;
-        let mut answers = Vec::new();
-        for response in responses {
-            match response.payload {
-                NetlinkPayload::InnerMessage(Message(answer)) => answers.push(answer),
-                NetlinkPayload::Error(error) if error.code.is_some() => {
-                    return Err(NetlinkError::Kernel {
-                        attempt: attempt(),
-                        errno: -error.raw_code(),
-                        reason: kernel_words(-error.raw_code(), &error.header),
-                    });
-                }
-                _ => {}
+        // What stands in for the kernel in a plan is alone in reading settings.
+        let with_settings = self.imagined.is_some();
+        self.connection.exchange(message, flags, with_settings, &self.budget).map_err(|cause| match cause {
+            Cause::Refused(Refusal { errno, reason }) => {
+                NetlinkError::Kernel { attempt: attempt(), errno, reason }
             }
-        }
-        Ok(answers)
+            Cause::Interrupted(Interruption::TimedOut) => NetlinkError::TimedOut { attempt: attempt() },
+            Cause::Interrupted(Interruption::Socket(reason)) => {
+                NetlinkError::Socket { attempt: attempt(), reason }
+            }
+        })
     }
 
     /// Sleeps, at most until the deadline.
     fn pause(&self, time: Duration) {
         std::thread::sleep(time.min(self.budget.remaining()));
     }
-}
-
-/// The errno's text, and the kernel's own (`NLMSGERR_ATTR_MSG`) if it sent one.
-///
-/// `rest` is what follows the error code: the header of the refused request
-/// (16 bytes, as `NETLINK_CAP_ACK` is on), then attributes.
-fn kernel_words(errno: i32, rest: &[u8]) -> String {
-    const REQUEST_HEADER: usize = 16;
-    const NLMSGERR_ATTR_MSG: u16 = 1;
-    let errno_text = nix::Error::from_raw(errno).desc();
-    let mut attributes = rest.get(REQUEST_HEADER..).unwrap_or_default();
-    while let [l0, l1, k0, k1, ..] = *attributes {
-        let length = usize::from(u16::from_ne_bytes([l0, l1]));
-        let Some(value) = attributes.get(4..length) else { break };
-        if u16::from_ne_bytes([k0, k1]) == NLMSGERR_ATTR_MSG {
-            let text = String::from_utf8_lossy(value);
-            return format!("{errno_text}: {}", text.trim_end_matches('\0'));
-        }
-        attributes = attributes.get(length.next_multiple_of(4)..).unwrap_or_default();
-    }
-    errno_text.to_owned()
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use netlink_packet_route::AddressFamily;
+use rtnetlink::packet_route::AddressFamily;
 use wasmtime::component::Resource;
 
 use super::error::net_error;

@@ -115,7 +115,7 @@ fn sockets_are_those_of_netlink() {
         syscalls::restrict()?;
         denied("connect to a service", UnixStream::connect("/run/dbus/system_bus_socket"))?;
         denied("listen", TcpListener::bind("127.0.0.1:0"))?;
-        worked("netlink", netlink_sys::Socket::new(netlink_sys::protocols::NETLINK_ROUTE)).map(drop)
+        worked("netlink", rtnetlink::sys::Socket::new(rtnetlink::sys::protocols::NETLINK_ROUTE)).map(drop)
     });
 }
 

@@ -1,7 +1,5 @@
 //! Batches: changes that the kernel makes all at once or not at all.
 
-use netlink_packet_core::{DefaultNla, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader};
-use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_netfilter::nftables::{
     ChainAttribute, ChainMessage, Hook, HookNumber, InetHookNumber, NfTablesMessage, RuleAttribute,
     RuleMessage, TableAttribute, TableMessage,
@@ -11,11 +9,14 @@ use netlink_packet_netfilter::{
     NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
 };
 use nix::libc::{EAFNOSUPPORT, EEXIST, ENOENT, EOPNOTSUPP};
+use rtnetlink::packet_core::{DefaultNla, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader};
+use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 
-use super::error::{Cause, Refusal};
+use super::error::Cause;
 use super::rule::Expression;
 use super::set::{Data, Set};
 use super::{TABLE, comment};
+use crate::kernel::Refusal;
 
 /// What a step of a batch is about, to tell what a refusal of it means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 use netlink_packet_netfilter::nftables::{ChainAttribute, ChainMessage, NfTablesMessage};
 
 use super::TABLE;
-use super::attribute::{attribute, number, text};
 use super::channel::Object;
+use crate::kernel::attribute::{attribute, number, text};
 
 /// Asks for a chain of weir's.
 pub(super) fn look_up(chain: &str) -> NfTablesMessage {

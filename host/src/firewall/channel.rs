@@ -2,25 +2,24 @@
 //! datagram, and the answers to them.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::iter;
-use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer};
 use netlink_packet_netfilter::nftables::{GenMessage, NfTablesMessage};
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessageInner, NetfilterProtoFamily};
-use netlink_sys::{Socket, SocketAddr};
-use nix::libc::{EAGAIN, EINTR, ENOENT, EOPNOTSUPP, ERESTART, MSG_DONTWAIT, MSG_TRUNC};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::libc::{EAGAIN, EINTR, ENOENT, EOPNOTSUPP, ERESTART};
+use rtnetlink::packet_core::{NLM_F_DUMP, NLM_F_REQUEST};
+use rtnetlink::sys::Socket;
 
-use super::attribute::{self, attribute};
 use super::batch::{self, Batch, Outcome};
-use super::error::{Cause, Refusal};
+use super::error::Cause;
 use super::set::{Element, Set};
+use crate::kernel::attribute::{self, attribute};
+use crate::kernel::{Answer, Content, Datagrams, Interruption, Refusal};
 
-/// The kernel fills an answer to a listing up to this size.
-const ANSWER_SIZE: usize = 32 * 1024;
+/// `struct nfgenmsg` of linux/netfilter/nfnetlink.h, before the attributes of
+/// an object.
+const NETFILTER_HEADER: usize = 4;
 
 /// How often a listing is begun again because the rule set changed meanwhile.
 const LISTINGS: usize = 16;
@@ -30,27 +29,22 @@ pub(super) type Object = Vec<u8>;
 
 /// A socket and the time that an operation on it has left.
 pub(super) struct Channel {
-    socket: Socket,
+    datagrams: Datagrams,
     /// The time of each operation.
     pub(super) timeout: Duration,
     deadline: Instant,
     /// The number of the next message. Answers carry it, so that late ones are
     /// recognised.
     next: u32,
-    answer: Vec<u8>,
     /// In a plan, every change succeeds, and none is made.
     pub(super) is_imagined: bool,
 }
 
 impl Channel {
-    pub(super) fn new(socket: Socket, timeout: Duration) -> io::Result<Self> {
-        // The kernel then answers failures with a text, and without the
-        // request that they belong to.
-        socket.set_ext_ack(true)?;
-        socket.set_cap_ack(true)?;
-        let answer = Vec::with_capacity(ANSWER_SIZE);
+    pub(super) fn new(socket: Socket, timeout: Duration) -> Result<Self, Cause> {
+        let datagrams = Datagrams::new(socket).map_err(Interruption::from)?;
         let deadline = Instant::now() + timeout;
-        Ok(Self { socket, timeout, deadline, next: 1, answer, is_imagined: false })
+        Ok(Self { datagrams, timeout, deadline, next: 1, is_imagined: false })
     }
 
     /// Begins an operation.
@@ -96,6 +90,7 @@ impl Channel {
         let mut refused = Vec::new();
         loop {
             for answer in self.receive()? {
+                let answer = answer?;
                 let number = answer.number.wrapping_sub(first) as usize;
                 if number > batch.len() {
                     continue;
@@ -167,20 +162,23 @@ impl Channel {
             let mut missing = count + 1;
             while missing > 0 {
                 for answer in self.receive()? {
+                    let answer = answer?;
                     let number = answer.number.wrapping_sub(first) as usize;
                     if number > count {
                         continue;
                     }
                     missing -= 1;
                     match (answer.content, number.checked_sub(1)) {
-                        (Content::Object(object), Some(index)) => objects[index] = Some(object),
-                        (Content::Object(object), None) => {
-                            generation = attribute(&object, NFTA_GEN_ID).and_then(attribute::number);
+                        (Content::Object { payload, .. }, Some(index)) => {
+                            objects[index] = Some(object(payload))
+                        }
+                        (Content::Object { payload, .. }, None) => {
+                            generation = attribute(&object(payload), NFTA_GEN_ID).and_then(attribute::number);
                         }
                         (Content::Refusal(refusal), _) if is_passing(refusal.errno) => is_passing_by = true,
                         (Content::Refusal(Refusal { errno: ENOENT, .. }), Some(_)) => {}
                         (Content::Refusal(refusal), _) => return Err(whole(refusal)),
-                        (Content::End, _) => {}
+                        (Content::End(_), _) => {}
                     }
                 }
             }
@@ -241,14 +239,15 @@ impl Channel {
         let mut is_complete = true;
         loop {
             for answer in self.receive()? {
+                let answer = answer?;
                 if answer.number != first {
                     continue;
                 }
                 is_complete &= !answer.is_interrupted;
                 match answer.content {
-                    Content::Object(object) => objects.push(object),
-                    Content::End => return Ok((objects, is_complete)),
-                    Content::Refusal(refusal) => return Err(whole(refusal)),
+                    Content::Object { payload, .. } => objects.push(object(payload)),
+                    Content::End(Ok(())) => return Ok((objects, is_complete)),
+                    Content::End(Err(refusal)) | Content::Refusal(refusal) => return Err(whole(refusal)),
                 }
             }
         }
@@ -262,44 +261,22 @@ impl Channel {
     }
 
     fn send(&self, bytes: &[u8]) -> Result<(), Cause> {
-        let kernel = SocketAddr::new(0, 0);
-        loop {
-            match self.socket.send_to(bytes, &kernel, 0) {
-                Ok(_) => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => self.check_time()?,
-                Err(error) => return Err(error.into()),
-            }
-        }
+        Ok(self.datagrams.send(bytes, left_until(self.deadline))?)
     }
 
     /// Receives one datagram of the kernel's.
-    fn receive(&mut self) -> Result<Vec<Answer>, Cause> {
-        loop {
-            self.answer.clear();
-            match self.socket.recv_from(&mut self.answer, MSG_DONTWAIT | MSG_TRUNC) {
-                Ok((_, sender)) if sender.port_number() != 0 => {}
-                Ok((length, _)) if length > self.answer.len() => {
-                    return Err(Cause::Socket(format!("the kernel's answer of {length} bytes is too long")));
-                }
-                Ok(_) => return parse(&self.answer),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait()?,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => self.check_time()?,
-                Err(error) => return Err(error.into()),
-            }
-        }
+    fn receive(&mut self) -> Result<impl Iterator<Item = Result<Answer<'_>, Interruption>>, Cause> {
+        Ok(self.datagrams.receive(left_until(self.deadline))?)
     }
+}
 
-    /// Waits for something to receive.
-    fn wait(&self) -> Result<(), Cause> {
-        self.check_time()?;
-        // One more, as poll counts whole milliseconds.
-        let left = self.deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
-        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        match poll(&mut [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)], timeout) {
-            Ok(_) | Err(nix::Error::EINTR) => Ok(()),
-            Err(errno) => Err(Cause::Socket(errno.desc().to_owned())),
-        }
-    }
+fn left_until(deadline: Instant) -> impl Fn() -> Duration {
+    move || deadline.saturating_duration_since(Instant::now())
+}
+
+/// The attributes of an object that the kernel describes.
+fn object(payload: &[u8]) -> Object {
+    payload.get(NETFILTER_HEADER..).unwrap_or_default().to_vec()
 }
 
 /// Whether the kernel asks for the same again.
@@ -315,76 +292,13 @@ fn whole(refusal: Refusal) -> Cause {
     }
 }
 
-/// A message of the kernel's.
-#[derive(Debug, PartialEq, Eq)]
-struct Answer {
-    number: u32,
-    /// Whether the rule set changed during the listing that this is part of.
-    is_interrupted: bool,
-    content: Content,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Content {
-    Object(Object),
-    /// The request is done: an acknowledgement, or the end of a listing.
-    End,
-    Refusal(Refusal),
-}
-
-fn parse(datagram: &[u8]) -> Result<Vec<Answer>, Cause> {
-    const NLM_F_DUMP_INTR: u16 = 0x10;
-    const NETFILTER_HEADER: usize = 4;
-    let mut answers = Vec::with_capacity(1);
-    let mut rest = datagram;
-    while !rest.is_empty() {
-        let message = NetlinkBuffer::new_checked(rest)
-            .map_err(|error| Cause::Socket(format!("the kernel's answer cannot be read: {error}")))?;
-        let payload = message.payload();
-        let content = match message.message_type() {
-            NLMSG_ERROR | NLMSG_DONE => {
-                let (code, words) = payload.split_first_chunk().unwrap_or((&[0; 4], &[]));
-                match i32::from_ne_bytes(*code) {
-                    0.. => Content::End,
-                    code => Content::Refusal(Refusal::new(code.saturating_neg(), words)),
-                }
-            }
-            _ => Content::Object(payload.get(NETFILTER_HEADER..).unwrap_or_default().to_vec()),
-        };
-        let is_interrupted = message.flags() & NLM_F_DUMP_INTR != 0;
-        answers.push(Answer { number: message.sequence_number(), is_interrupted, content });
-        rest = rest.get((message.length() as usize).next_multiple_of(4)..).unwrap_or_default();
-    }
-    Ok(answers)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn answers_are_read_one_after_another() {
-        let mut datagram =
-            vec![24, 0, 0, 0, 0x0c, 0x0a, 0x10, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 5, 6, 7, 8];
-        datagram.extend([20, 0, 0, 0, 3, 0, 2, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-        datagram.extend([20, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0xfe, 0xff, 0xff, 0xff]);
-        if cfg!(target_endian = "little") {
-            let answer = |number, is_interrupted, content| Answer { number, is_interrupted, content };
-            assert_eq!(
-                parse(&datagram).unwrap(),
-                [
-                    answer(1, true, Content::Object(vec![5, 6, 7, 8])),
-                    answer(2, false, Content::End),
-                    answer(3, false, Content::Refusal(Refusal::new(ENOENT, &[]))),
-                ]
-            );
-        }
-    }
-
-    #[test]
-    fn an_answer_that_is_cut_off_is_an_error() {
-        assert!(matches!(parse(&[0; 7]), Err(Cause::Socket(_))));
-        assert!(matches!(parse(&[40, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), Err(Cause::Socket(_))));
-        assert!(parse(&[]).unwrap().is_empty());
+    fn an_object_is_what_follows_its_header() {
+        assert_eq!(object(&[1, 0, 0, 0, 5, 6, 7, 8]), [5, 6, 7, 8]);
+        assert!(object(&[1, 0, 0]).is_empty());
     }
 }

@@ -4,15 +4,16 @@
 
 use std::net::IpAddr;
 
-use netlink_packet_core::{DefaultNla, NLA_F_NESTED, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST};
 use netlink_packet_netfilter::NetfilterProtoFamily;
 use netlink_packet_netfilter::conntrack::ConntrackMessage;
 use nix::libc::{EINVAL, ENOENT, EOPNOTSUPP};
+use rtnetlink::packet_core::{DefaultNla, NLA_F_NESTED, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST};
 
-use super::attribute::attribute;
 use super::channel::Channel;
-use super::error::{Cause, Refusal};
+use super::error::Cause;
 use super::publication::{self, Publication};
+use crate::kernel::Refusal;
+use crate::kernel::attribute::attribute;
 
 const NEEDS: &str = "a list of connections (CONFIG_NF_CT_NETLINK, module nf_conntrack_netlink)";
 

@@ -13,11 +13,11 @@ use netlink_packet_netfilter::nftables::{
 };
 use sha2::{Digest, Sha512};
 
-use super::attribute::attribute;
 use super::batch::{Batch, Outcome};
 use super::channel::{Channel, Object};
 use super::error::Cause;
 use super::{Firewall, FirewallError};
+use crate::kernel::attribute::attribute;
 
 /// What one plugin made in one table.
 #[derive(Debug)]

@@ -3,12 +3,12 @@
 
 use std::net::IpAddr;
 
-use netlink_packet_core::DefaultNla;
 use netlink_packet_netfilter::NetfilterProtoFamily;
 use netlink_packet_netfilter::nftables::{
     Bitwise, Cmp, DataAttribute, ExpressionAttribute, Expressions, Immediate, ListAttribute, Lookup, Meta,
     MetaKey, Operator, Payload, Register, Verdict, VerdictAttribute,
 };
+use rtnetlink::packet_core::DefaultNla;
 
 /// A step of a rule.
 pub(super) type Expression = ListAttribute<ExpressionAttribute>;

@@ -7,8 +7,8 @@ use netlink_packet_netfilter::nftables::{
 };
 
 use super::TABLE;
-use super::attribute::{attribute, attributes, text};
 use super::comment::{self, ByteOrder};
+use crate::kernel::attribute::{attribute, attributes, text};
 
 /// nft's numbers of the types of keys; the kernel only keeps them.
 pub(super) mod key_type {
@@ -199,7 +199,7 @@ impl Element {
 
 #[cfg(test)]
 mod tests {
-    use netlink_packet_core::{Emitable, ParseableParametrized};
+    use rtnetlink::packet_core::{Emitable, ParseableParametrized};
 
     use super::*;
 

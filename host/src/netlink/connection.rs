@@ -1,25 +1,16 @@
 //! The exchange with the kernel: one request and its answers.
-//!
-//! A call asks one thing at a time, and the kernel has answered when the
-//! request is sent. So rtnetlink's connection is driven from here, without an
-//! executor, and the socket is waited for only if no answer is there.
 
-use std::cell::Cell;
 use std::io;
-use std::os::fd::AsFd;
-use std::sync::{Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::BufMut;
-use futures_util::StreamExt;
-use netlink_packet_core::NetlinkMessage;
-use netlink_sys::{AsyncSocket, Socket, SocketAddr};
-use nix::libc::MSG_DONTWAIT;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use rtnetlink::proto::{self, ConnectionHandle};
+use nix::libc::ENODEV;
+use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_DUMP, NetlinkMessage};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::sys::Socket;
 
-use super::message::Message;
+use super::message;
+use crate::kernel::{Content, Datagrams, Interruption, Refusal, unreadable};
 
 /// The moment by which each answer of a call must be there.
 pub(crate) struct Budget(Mutex<Instant>);
@@ -40,188 +31,187 @@ impl Budget {
     }
 }
 
-/// Why there is no answer.
-pub(super) enum Interruption {
-    /// The time is up.
-    TimedOut,
-    /// There are more answers than a call has room for.
-    TooMany,
-    /// The socket failed.
-    Socket(String),
+/// Why a request was not answered as it should be.
+#[derive(Debug)]
+pub(super) enum Cause {
+    /// The kernel refused.
+    Refused(Refusal),
+    /// There is no answer.
+    Interrupted(Interruption),
+}
+
+impl From<Interruption> for Cause {
+    fn from(interruption: Interruption) -> Self {
+        Self::Interrupted(interruption)
+    }
 }
 
 /// Answers to one request that are kept: anybody in a container can give its
 /// links any number of neighbors, addresses and routes.
-pub(super) const ANSWER_LIMIT: usize = 1 << 18;
+const ANSWER_LIMIT: usize = 1 << 18;
 
 /// An open routing socket.
-pub(super) struct Connection {
-    handle: ConnectionHandle<Message>,
-    inner: Mutex<proto::Connection<Message, Direct>>,
+pub(super) struct Connection(Mutex<State>);
+
+struct State {
+    datagrams: Datagrams,
+    /// The number of the last request.
+    number: u32,
 }
 
 impl Connection {
     /// Takes over a blocking socket.
-    pub(super) fn new(socket: Socket) -> Self {
-        let (inner, handle, _) = proto::from_socket_with_codec(Direct::of(socket));
-        Self { handle, inner: Mutex::new(inner) }
+    pub(super) fn new(socket: Socket) -> io::Result<Self> {
+        let datagrams = Datagrams::new(socket)?;
+        // Lists are then filtered by the kernel. Old ones cannot, so that what
+        // they list is filtered here as well.
+        let _ = datagrams.socket.set_netlink_get_strict_chk(true);
+        Ok(Self(Mutex::new(State { datagrams, number: 0 })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The name that a link has at this moment.
     pub(super) fn link_name(&self, index: u32) -> io::Result<String> {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(rustix::net::netdevice::index_to_name(&inner.socket_mut().socket, index)?)
+        Ok(rustix::net::netdevice::index_to_name(&self.lock().datagrams.socket, index)?)
     }
 
-    /// Sends a request and gathers its answers.
+    /// Sends a request and gathers its answers; those about links have their
+    /// settings, where that is wanted.
     pub(super) fn exchange(
         &self,
-        request: NetlinkMessage<Message>,
+        request: RouteNetlinkMessage,
+        flags: u16,
+        with_settings: bool,
         budget: &Budget,
-    ) -> Result<Vec<NetlinkMessage<Message>>, Interruption> {
-        let broken = |error: &dyn std::fmt::Display| Interruption::Socket(error.to_string());
-        let mut responses =
-            self.handle.request(request, SocketAddr::new(0, 0)).map_err(|error| broken(&error))?;
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut context = Context::from_waker(Waker::noop());
+    ) -> Result<Vec<RouteNetlinkMessage>, Cause> {
+        let State { datagrams, number } = &mut *self.lock();
+        *number = number.wrapping_add(1);
+        let mut request = NetlinkMessage::from(request);
+        request.header.flags = flags;
+        request.header.sequence_number = *number;
+        request.finalize();
+        let mut bytes = vec![0; request.buffer_len()];
+        request.serialize(&mut bytes);
+        datagrams.send(&bytes, || budget.remaining())?;
+        // Nothing follows the answer to a question about one object.
+        let is_about_one = flags & (NLM_F_ACK | NLM_F_DUMP) == 0;
         let mut answers = Vec::new();
-        inner.socket_mut().failure.take();
-        inner.poll_requests(&mut context);
-        inner.poll_send_messages(&mut context);
         loop {
-            inner.socket_mut().reads.set(Reads::Due);
-            inner.poll_read_messages(&mut context);
-            if let Some(error) = inner.socket_mut().failure.take() {
-                return Err(broken(&error));
-            }
-            inner.forward_unsolicited_messages();
-            inner.forward_responses();
-            while let Poll::Ready(response) = responses.poll_next_unpin(&mut context) {
-                match response {
-                    Some(answer) => answers.push(answer),
-                    None => return Ok(answers),
+            for answer in datagrams.receive(|| budget.remaining())? {
+                let answer = answer?;
+                if answer.number != *number {
+                    // It is late: whoever asked has given up.
+                    continue;
+                }
+                match answer.content {
+                    Content::Object { kind, payload } => match message::read(kind, payload, with_settings) {
+                        Ok(object) if is_about_one => return Ok(vec![object]),
+                        Ok(object) => answers.push(object),
+                        Err(error) if is_about_one => return Err(unreadable(&error).into()),
+                        // weir makes nothing that it cannot read.
+                        Err(_) => {}
+                    },
+                    // Some kernels end the list of a link's addresses so, if
+                    // the link has no IPv6.
+                    Content::End(Err(refusal)) if refusal.errno != ENODEV => {
+                        return Err(Cause::Refused(refusal));
+                    }
+                    Content::End(_) => return Ok(answers),
+                    Content::Refusal(refusal) => return Err(Cause::Refused(refusal)),
                 }
             }
             if answers.len() > ANSWER_LIMIT {
-                return Err(Interruption::TooMany);
+                let reason = format!("there are more than {ANSWER_LIMIT}");
+                return Err(Interruption::Socket(reason).into());
             }
-            if inner.should_shut_down() {
-                return Err(broken(&"the socket is closed"));
-            }
-            let time = budget.remaining();
-            if time.is_zero() {
-                return Err(Interruption::TimedOut);
-            }
-            if inner.socket_mut().reads.get() == Reads::Empty {
-                wait(&inner.socket_mut().socket, time)?;
+            // Somebody else may have made the list as long as they like.
+            if budget.remaining().is_zero() {
+                return Err(Interruption::TimedOut.into());
             }
         }
     }
 }
 
-/// Waits until there is something to read.
-fn wait(socket: &Socket, time: Duration) -> Result<(), Interruption> {
-    let milliseconds = u16::try_from(time.as_millis()).unwrap_or(u16::MAX).saturating_add(1);
-    let mut waiting = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
-    match poll(&mut waiting, PollTimeout::from(milliseconds)) {
-        // The caller sees by itself whether there is an answer now.
-        Ok(_) | Err(nix::Error::EINTR) => Ok(()),
-        Err(errno) => Err(Interruption::Socket(errno.desc().to_owned())),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use rtnetlink::packet_core::{NLM_F_DUMP, NLM_F_REQUEST};
+    use rtnetlink::packet_route::link::LinkMessage;
+    use rtnetlink::sys::protocols::NETLINK_ROUTE;
 
-/// A socket that is asked directly: what is not there yet is pending, and
-/// nobody is woken.
-///
-/// The connection reads until nothing is there any more, which costs a system
-/// call for each answer. So it gets one datagram at a time, and is asked for
-/// more only if the answer is not whole.
-///
-/// Nor does it learn of failures, after which it would do nothing any more:
-/// what was done before may have to be undone through the same socket.
-struct Direct {
-    socket: Socket,
-    reads: Cell<Reads>,
-    failure: Cell<Option<io::Error>>,
-}
+    use super::*;
 
-/// What becomes of the next attempt to read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reads {
-    /// The kernel is asked.
-    Due,
-    /// It was.
-    Done,
-    /// It was, and had nothing.
-    Empty,
-}
+    /// The loopback link, which every namespace has under this number.
+    const LO: u32 = 1;
 
-impl Direct {
-    fn of(socket: Socket) -> Self {
-        Self { socket, reads: Cell::new(Reads::Due), failure: Cell::new(None) }
+    fn connection() -> Connection {
+        Connection::new(Socket::new(NETLINK_ROUTE).unwrap()).unwrap()
     }
 
-    fn read<T>(&self, read: impl FnOnce(&Socket) -> io::Result<T>) -> Poll<io::Result<T>> {
-        if self.reads.replace(Reads::Done) != Reads::Due {
-            return Poll::Pending;
+    fn soon() -> Budget {
+        Budget::until(Instant::now() + Duration::from_secs(10))
+    }
+
+    fn about(index: u32) -> RouteNetlinkMessage {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        RouteNetlinkMessage::GetLink(message)
+    }
+
+    fn numbers(answers: &[RouteNetlinkMessage]) -> Vec<u32> {
+        let number = |answer: &RouteNetlinkMessage| match answer {
+            RouteNetlinkMessage::NewLink(link) => link.header.index,
+            other => panic!("{other:?}"),
+        };
+        answers.iter().map(number).collect()
+    }
+
+    fn ask(connection: &Connection, index: u32) -> Result<Vec<u32>, Cause> {
+        connection.exchange(about(index), NLM_F_REQUEST, false, &soon()).map(|answers| numbers(&answers))
+    }
+
+    #[test]
+    fn one_and_all_are_answered() {
+        let connection = connection();
+        assert_eq!(ask(&connection, LO).unwrap(), [LO]);
+        let all = connection.exchange(about(0), NLM_F_REQUEST | NLM_F_DUMP, false, &soon()).unwrap();
+        assert!(numbers(&all).contains(&LO), "{all:?}");
+        assert_eq!(ask(&connection, LO).unwrap(), [LO], "nothing is left of the list");
+    }
+
+    #[test]
+    fn a_refusal_is_told_and_leaves_the_socket_in_order() {
+        let connection = connection();
+        let refused = ask(&connection, 1 << 30);
+        assert!(matches!(&refused, Err(Cause::Refused(refusal)) if refusal.errno == ENODEV), "{refused:?}");
+        assert_eq!(ask(&connection, LO).unwrap(), [LO]);
+    }
+
+    #[test]
+    fn late_answers_are_passed_over() {
+        let connection = connection();
+        for _ in 0..3 {
+            let mut unread = NetlinkMessage::from(about(1 << 30));
+            unread.header.flags = NLM_F_REQUEST;
+            unread.header.sequence_number = 1000;
+            unread.finalize();
+            let mut bytes = vec![0; unread.buffer_len()];
+            unread.serialize(&mut bytes);
+            let sent = connection.lock().datagrams.send(&bytes, || Duration::from_secs(10));
+            assert_eq!(sent, Ok(()));
         }
-        match read(&self.socket) {
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-                self.reads.set(Reads::Empty);
-                Poll::Pending
-            }
-            Err(error) => {
-                self.failure.set(Some(error));
-                Poll::Pending
-            }
-            Ok(value) => Poll::Ready(Ok(value)),
-        }
+        assert_eq!(ask(&connection, LO).unwrap(), [LO]);
     }
 
-    fn write(&self, bytes: &[u8], written: io::Result<usize>) -> Poll<io::Result<usize>> {
-        Poll::Ready(Ok(written.unwrap_or_else(|error| {
-            self.failure.set(Some(error));
-            bytes.len()
-        })))
-    }
-}
-
-impl AsyncSocket for Direct {
-    fn socket_ref(&self) -> &Socket {
-        &self.socket
-    }
-
-    fn socket_mut(&mut self) -> &mut Socket {
-        &mut self.socket
-    }
-
-    fn new(protocol: isize) -> io::Result<Self> {
-        Socket::new(protocol).map(Self::of)
-    }
-
-    fn poll_send(&self, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.write(bytes, self.socket.send(bytes, 0))
-    }
-
-    fn poll_send_to(
-        &self,
-        _: &mut Context<'_>,
-        bytes: &[u8],
-        address: &SocketAddr,
-    ) -> Poll<io::Result<usize>> {
-        self.write(bytes, self.socket.send_to(bytes, address, 0))
-    }
-
-    fn poll_recv<B: BufMut>(&self, _: &mut Context<'_>, buffer: &mut B) -> Poll<io::Result<()>> {
-        self.read(|socket| socket.recv(buffer, MSG_DONTWAIT).map(drop))
-    }
-
-    fn poll_recv_from<B: BufMut>(&self, _: &mut Context<'_>, buffer: &mut B) -> Poll<io::Result<SocketAddr>> {
-        self.read(|socket| socket.recv_from(buffer, MSG_DONTWAIT).map(|(_, address)| address))
-    }
-
-    fn poll_recv_from_full(&self, _: &mut Context<'_>) -> Poll<io::Result<(Vec<u8>, SocketAddr)>> {
-        let mut buffer = Vec::with_capacity(64 << 10);
-        self.read(|socket| socket.recv_from(&mut buffer, MSG_DONTWAIT).map(|(_, address)| (buffer, address)))
+    #[test]
+    fn nothing_is_sent_when_the_time_is_up() {
+        let connection = connection();
+        let over = Budget::until(Instant::now());
+        let answer = connection.exchange(about(LO), NLM_F_REQUEST, false, &over);
+        assert!(matches!(answer, Err(Cause::Interrupted(Interruption::TimedOut))), "{answer:?}");
+        let left = connection.lock().datagrams.receive(|| Duration::ZERO).err();
+        assert_eq!(left, Some(Interruption::TimedOut), "there is an answer");
     }
 }

@@ -1,6 +1,6 @@
 //! Links as the kernel describes them.
 
-use netlink_packet_route::link::{
+use rtnetlink::packet_route::link::{
     InfoBridge, InfoBridgePort, InfoData, InfoMacVlan, InfoPortData, LinkAttribute, LinkFlags, LinkInfo,
     LinkMessage, MacVlanMode, State,
 };

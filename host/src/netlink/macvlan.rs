@@ -1,6 +1,6 @@
 //! Macvlan links.
 
-use netlink_packet_route::link::{InfoData, InfoKind, InfoMacVlan, LinkAttribute, LinkInfo, MacVlanMode};
+use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoMacVlan, LinkAttribute, LinkInfo, MacVlanMode};
 
 use super::link::end_message;
 use super::{LinkState, NetlinkError, Netns, VethEnd};

@@ -5,16 +5,15 @@
 //! inside of them. Read as a whole, the four descriptions that an ADD gets fill
 //! a hundred kilobytes.
 
-use netlink_packet_core::{
-    DecodeError, NLA_ALIGNTO, NLA_HEADER_SIZE, NetlinkDeserializable, NetlinkHeader, NetlinkPayload,
-    NetlinkSerializable, NlaBuffer, NlasIterator,
-};
-use netlink_packet_route::RouteNetlinkMessage;
 use nix::libc::{
     AF_INET6, AF_UNSPEC, IFLA_ADDRESS, IFLA_AF_SPEC, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND,
     IFLA_INFO_SLAVE_DATA, IFLA_INFO_SLAVE_KIND, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MASTER,
     IFLA_MTU, IFLA_OPERSTATE, RTM_NEWLINK,
 };
+use rtnetlink::packet_core::{
+    DecodeError, NLA_ALIGNTO, NLA_HEADER_SIZE, NetlinkDeserializable, NetlinkHeader, NlaBuffer, NlasIterator,
+};
+use rtnetlink::packet_route::RouteNetlinkMessage;
 
 /// `struct ifinfomsg` of linux/rtnetlink.h, before the attributes of a link.
 const LINK_HEADER: usize = 16;
@@ -38,48 +37,28 @@ const BRIDGE: &[u8] = b"bridge\0";
 
 type Attribute<'a> = NlaBuffer<&'a [u8]>;
 
-/// A message.
-#[derive(Debug)]
-pub(super) struct Message(pub(super) RouteNetlinkMessage);
-
-impl NetlinkSerializable for Message {
-    fn message_type(&self) -> u16 {
-        self.0.message_type()
-    }
-
-    fn buffer_len(&self) -> usize {
-        NetlinkSerializable::buffer_len(&self.0)
-    }
-
-    fn serialize(&self, buffer: &mut [u8]) {
-        self.0.serialize(buffer);
-    }
-}
-
-impl NetlinkDeserializable for Message {
-    type Error = DecodeError;
-
-    fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> Result<Self, Self::Error> {
-        let wanted = match payload.first() {
-            // Other families describe other things than the link itself, such
-            // as VLANs of a bridge.
-            Some(family) if header.message_type == RTM_NEWLINK && i32::from(*family) == AF_UNSPEC => {
-                Some(wanted_of_link(payload)?)
-            }
-            _ => None,
-        };
-        RouteNetlinkMessage::deserialize(header, wanted.as_deref().unwrap_or(payload)).map(Self)
-    }
-}
-
-impl From<Message> for NetlinkPayload<Message> {
-    fn from(message: Message) -> Self {
-        Self::InnerMessage(message)
-    }
+/// Reads a message of a type; of a link also its settings of IPv6, where that is
+/// wanted.
+pub(super) fn read(
+    kind: u16,
+    payload: &[u8],
+    with_settings: bool,
+) -> Result<RouteNetlinkMessage, DecodeError> {
+    let wanted = match payload.first() {
+        // Other families describe other things than the link itself, such as
+        // VLANs of a bridge.
+        Some(family) if kind == RTM_NEWLINK && i32::from(*family) == AF_UNSPEC => {
+            Some(wanted_of_link(payload, with_settings)?)
+        }
+        _ => None,
+    };
+    let mut header = NetlinkHeader::default();
+    header.message_type = kind;
+    RouteNetlinkMessage::deserialize(&header, wanted.as_deref().unwrap_or(payload))
 }
 
 /// The description of a link, less what nobody reads.
-fn wanted_of_link(payload: &[u8]) -> Result<Vec<u8>, DecodeError> {
+fn wanted_of_link(payload: &[u8], with_settings: bool) -> Result<Vec<u8>, DecodeError> {
     let (header, attributes) = payload
         .split_at_checked(LINK_HEADER)
         .ok_or_else(|| DecodeError::from("the description of a link is shorter than its header"))?;
@@ -89,7 +68,9 @@ fn wanted_of_link(payload: &[u8]) -> Result<Vec<u8>, DecodeError> {
         let attribute = attribute?;
         match attribute.kind() {
             IFLA_LINKINFO => nest(&mut wanted, IFLA_LINKINFO, |wanted| add_info(wanted, value(attribute)))?,
-            IFLA_AF_SPEC => nest(&mut wanted, IFLA_AF_SPEC, |wanted| add_ipv6(wanted, value(attribute)))?,
+            IFLA_AF_SPEC if with_settings => {
+                nest(&mut wanted, IFLA_AF_SPEC, |wanted| add_ipv6(wanted, value(attribute)))?;
+            }
             kind if OF_LINK.contains(&kind) => add(&mut wanted, attribute),
             _ => {}
         }
@@ -171,28 +152,22 @@ fn value(attribute: Attribute<'_>) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
-    use netlink_packet_core::Emitable;
-    use netlink_packet_route::link::{
+    use rtnetlink::packet_core::Emitable;
+    use rtnetlink::packet_route::link::{
         AfSpecInet, AfSpecInet6, AfSpecUnspec, Inet6DevConf, InfoBridge, InfoBridgePort, InfoData, InfoKind,
         InfoMacVlan, InfoPortData, InfoPortKind, LinkAttribute, LinkInfo, LinkMessage, MacVlanMode, State,
     };
 
     use super::*;
 
-    fn header() -> NetlinkHeader {
-        let mut header = NetlinkHeader::default();
-        header.message_type = RTM_NEWLINK;
-        header
-    }
-
     /// What is read of a link that the kernel describes so.
-    fn read(attributes: Vec<LinkAttribute>) -> LinkMessage {
+    fn read_link(attributes: Vec<LinkAttribute>, with_settings: bool) -> LinkMessage {
         let mut message = LinkMessage::default();
         message.header.index = 7;
         message.attributes = attributes;
         let mut payload = vec![0; message.buffer_len()];
         message.emit(&mut payload);
-        match Message::deserialize(&header(), &payload).unwrap().0 {
+        match read(RTM_NEWLINK, &payload, with_settings).unwrap() {
             RouteNetlinkMessage::NewLink(read) if read.header == message.header => read,
             other => panic!("{other:?}"),
         }
@@ -211,11 +186,11 @@ mod tests {
         ];
         let mut sent = known.to_vec();
         sent.insert(1, LinkAttribute::TxQueueLen(1000));
-        assert_eq!(read(sent).attributes, known);
+        assert_eq!(read_link(sent, false).attributes, known);
     }
 
     #[test]
-    fn of_families_the_settings_of_ipv6_are_read() {
+    fn of_families_the_settings_of_ipv6_are_read_if_they_are_wanted() {
         let mut settings = Inet6DevConf::default();
         settings.disable_ipv6 = 1;
         let settings = AfSpecInet6::DevConf(settings);
@@ -224,7 +199,8 @@ mod tests {
             AfSpecUnspec::Inet6(vec![AfSpecInet6::Stats(Default::default()), settings.clone()]),
         ]);
         let expected = LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![settings])]);
-        assert_eq!(read(vec![sent]).attributes, [expected]);
+        assert_eq!(read_link(vec![sent.clone()], true).attributes, [expected]);
+        assert_eq!(read_link(vec![sent], false).attributes, []);
     }
 
     #[test]
@@ -252,7 +228,7 @@ mod tests {
             LinkInfo::PortKind(InfoPortKind::Bridge),
             port(vec![InfoBridgePort::HairpinMode(true), InfoBridgePort::Isolated(true)]),
         ]);
-        assert_eq!(read(vec![sent]).attributes, [expected]);
+        assert_eq!(read_link(vec![sent], false).attributes, [expected]);
     }
 
     #[test]
@@ -264,7 +240,7 @@ mod tests {
                 InfoMacVlan::MacAddrCount(0),
             ])),
         ]);
-        assert_eq!(read(vec![sent.clone()]).attributes, [sent]);
+        assert_eq!(read_link(vec![sent.clone()], false).attributes, [sent]);
     }
 
     #[test]
@@ -279,7 +255,7 @@ mod tests {
         for length in 0..payload.len() {
             // Nothing but the header is a link of which nothing is told.
             let is_whole = length == LINK_HEADER;
-            let read = Message::deserialize(&header(), &payload[..length]);
+            let read = read(RTM_NEWLINK, &payload[..length], true);
             assert_eq!(read.is_ok(), is_whole, "{length}: {read:?}");
         }
     }

@@ -1,7 +1,7 @@
 //! How one namespace calls another one.
 
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::nsid::{NsidAttribute, NsidMessage};
 
 use super::{NetlinkError, Netns};
 

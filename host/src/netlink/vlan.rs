@@ -1,9 +1,9 @@
 //! VLANs of bridge ports (`ip link` message of family `AF_BRIDGE`).
 
-use netlink_packet_route::link::{
+use rtnetlink::packet_route::link::{
     AfSpecBridge, BridgeVlanInfo, BridgeVlanInfoFlags, LinkAttribute, LinkExtentMask, LinkMessage,
 };
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::{NetlinkError, Netns};
 

@@ -1,12 +1,12 @@
 //! Links.
 
-use netlink_packet_core::NLM_F_DUMP;
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{
+use nix::libc::{EEXIST, EINVAL, ENODEV, EOPNOTSUPP};
+use rtnetlink::packet_core::NLM_F_DUMP;
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::link::{
     InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute,
     LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, State as OperState,
 };
-use nix::libc::{EEXIST, EINVAL, ENODEV, EOPNOTSUPP};
 
 use super::link_message::{
     bridge_data, controller, described, infos, infos_mut, kind, merge, name, namespace_of, replace,

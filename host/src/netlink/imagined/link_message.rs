@@ -2,10 +2,10 @@
 
 use std::os::fd::BorrowedFd;
 
-use netlink_packet_route::link::{
+use nix::sys::stat::fstat;
+use rtnetlink::packet_route::link::{
     InfoBridge, InfoData, InfoKind, InfoPortData, LinkAttribute, LinkInfo, LinkMessage,
 };
-use nix::sys::stat::fstat;
 
 /// What the kernel gives links that name none.
 const DEFAULT_MTU: u32 = 1500;

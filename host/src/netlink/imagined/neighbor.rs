@@ -1,10 +1,10 @@
 //! Neighbors, and entries of forwarding databases.
 
-use netlink_packet_core::{NLM_F_APPEND, NLM_F_EXCL};
-use netlink_packet_route::link::{InfoKind, LinkMessage};
-use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::libc::{EEXIST, EINVAL, ENOENT, EOPNOTSUPP};
+use rtnetlink::packet_core::{NLM_F_APPEND, NLM_F_EXCL};
+use rtnetlink::packet_route::link::{InfoKind, LinkMessage};
+use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::link_message::{controller, kind};
 use super::{FIRST_INDEX, Inquiry, NetlinkError};

@@ -3,13 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use netlink_packet_core::NLM_F_EXCL;
-use netlink_packet_route::link::LinkFlags;
-use netlink_packet_route::route::{
+use nix::libc::{EEXIST, EINVAL, ENETDOWN, ENETUNREACH, ESRCH};
+use rtnetlink::packet_core::NLM_F_EXCL;
+use rtnetlink::packet_route::link::LinkFlags;
+use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use nix::libc::{EEXIST, EINVAL, ENETDOWN, ENETUNREACH, ESRCH};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::{FIRST_INDEX, Inquiry, NetlinkError};
 use crate::netlink::route;

@@ -6,9 +6,9 @@ mod upper;
 
 use std::sync::Arc;
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_ECHO, NLM_F_EXCL};
-use netlink_packet_route::address::AddressAttribute;
-use netlink_packet_route::link::{
+use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_ECHO, NLM_F_EXCL};
+use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::packet_route::link::{
     AfSpecBridge, BridgeVlanInfoFlags, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
 };
 
@@ -197,7 +197,7 @@ fn address(index: u32, text: &str, length: u8) -> AddressMessage {
     message
 }
 
-fn state(link: &LinkMessage) -> netlink_packet_route::link::State {
+fn state(link: &LinkMessage) -> rtnetlink::packet_route::link::State {
     let found = link.attributes.iter().find_map(|attribute| match attribute {
         LinkAttribute::OperState(state) => Some(*state),
         _ => None,
@@ -207,7 +207,7 @@ fn state(link: &LinkMessage) -> netlink_packet_route::link::State {
 
 #[test]
 fn a_pair_works_once_both_ends_are_up_and_so_does_its_bridge() {
-    use netlink_packet_route::link::State;
+    use rtnetlink::packet_route::link::State;
     let node = Node::new();
     let (near, far) = node.create_pair(["a", "b"], Some(BRIDGE)).unwrap();
     assert!(near >= FIRST_INDEX && far >= FIRST_INDEX && near != far);

@@ -1,11 +1,11 @@
 //! Links that sit on other links, perhaps of another namespace.
 
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{
+use nix::libc::EINVAL;
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::link::{
     InfoData, InfoKind, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State as OperState,
 };
-use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
-use nix::libc::EINVAL;
+use rtnetlink::packet_route::nsid::{NsidAttribute, NsidMessage};
 
 use super::link_message::{controller, described, infos, kind, namespace_of_file, replace};
 use super::{Inquiry, NetlinkError};

@@ -1,10 +1,10 @@
 //! VLANs of bridge ports.
 
-use netlink_packet_route::link::{
+use nix::libc::ENOENT;
+use rtnetlink::packet_route::link::{
     AfSpecBridge, BridgeVlanInfo, BridgeVlanInfoFlags, LinkAttribute, LinkExtentMask, LinkMessage,
 };
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use nix::libc::ENOENT;
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::link_message::controller;
 use super::{FIRST_INDEX, Inquiry, NetlinkError};

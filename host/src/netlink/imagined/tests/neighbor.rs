@@ -1,8 +1,8 @@
 //! Neighbors and forwarding entries.
 
-use netlink_packet_core::{NLM_F_APPEND, NLM_F_REPLACE};
-use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourState};
 use nix::libc::{EEXIST, ENODEV, ENOENT, EOPNOTSUPP};
+use rtnetlink::packet_core::{NLM_F_APPEND, NLM_F_REPLACE};
+use rtnetlink::packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourState};
 
 use super::*;
 

@@ -1,6 +1,6 @@
 //! Routes, and those that come with addresses.
 
-use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteType};
+use rtnetlink::packet_route::route::{RouteAttribute, RouteHeader, RouteType};
 
 use super::*;
 

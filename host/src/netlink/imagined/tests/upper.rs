@@ -3,9 +3,9 @@
 use std::fs::File;
 use std::os::fd::AsRawFd;
 
-use netlink_packet_route::link::{InfoMacVlan, InfoVxlan, MacVlanMode, State as OperState};
-use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use nix::libc::{EEXIST, ENODEV};
+use rtnetlink::packet_route::link::{InfoMacVlan, InfoVxlan, MacVlanMode, State as OperState};
+use rtnetlink::packet_route::nsid::{NsidAttribute, NsidMessage};
 
 use super::*;
 

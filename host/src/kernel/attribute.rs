@@ -3,7 +3,7 @@
 
 /// The attributes in `bytes`, each with its type and value. Ends at the first
 /// that is cut off.
-pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub(crate) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     /// Bits of the type that tell how the value is made.
     const FLAGS: u16 = 0xc000;
     let mut rest = bytes;
@@ -17,17 +17,17 @@ pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
 }
 
 /// The value of the first attribute of a type.
-pub(super) fn attribute(bytes: &[u8], kind: u16) -> Option<&[u8]> {
+pub(crate) fn attribute(bytes: &[u8], kind: u16) -> Option<&[u8]> {
     attributes(bytes).find(|(other, _)| *other == kind).map(|(_, value)| value)
 }
 
 /// A number, which nf_tables writes in network order.
-pub(super) fn number(value: &[u8]) -> Option<u32> {
+pub(crate) fn number(value: &[u8]) -> Option<u32> {
     value.try_into().ok().map(u32::from_be_bytes)
 }
 
 /// A text, without the terminating zero.
-pub(super) fn text(value: &[u8]) -> Option<&str> {
+pub(crate) fn text(value: &[u8]) -> Option<&str> {
     str::from_utf8(value.strip_suffix(b"\0").unwrap_or(value)).ok()
 }
 
