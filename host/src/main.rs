@@ -15,7 +15,7 @@ use weir::version::Version;
 use weir::{Failure, cli, dispatch, reply, start};
 
 #[global_allocator]
-static HEAP: Heap = Heap;
+static HEAP: Heap = Heap::new();
 
 /// What the C library calls.
 ///

@@ -121,6 +121,12 @@ pub(super) fn tests() -> Vec<Test> {
             config["x-test"] = json!("a".repeat(1_000_000));
             lab.run(&about("ADD", lab).config(&config))?.success().map(drop)
         }),
+        test("a configuration of nearly 1 MiB in small parts is read", |lab| {
+            let mut config = config("1.0.0");
+            config["x-test"] = json!(["0123456789"; 75_000].to_vec());
+            lab.run(&about("ADD", lab).config(&config))?.success()?;
+            lab.run(&about("DEL", lab).config(&config))?.silence()
+        }),
         test("keys match without regard to case", |lab| {
             let config = json!({"CNIVersion":"1.0.0","Name":"mynet","TYPE":"bridge","IsGateway":true,
                 "Ipam":{"Type":"host-local","SUBNET":"10.1.0.0/24"}});

@@ -20,6 +20,8 @@ mod dns;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod double;
 mod error;
+#[cfg(all(target_arch = "wasm32", feature = "heap"))]
+mod heap;
 pub mod interface;
 pub mod mac;
 mod plugin;
