@@ -42,6 +42,7 @@ fn main() -> Result<()> {
         "plugins",
         "sdk/rust",
         "sdk/config",
+        "sdk/heap",
         "sdk/pack",
         "wit",
         "Cargo.lock",
@@ -115,11 +116,13 @@ fn link(manifest_dir: &Path, plugins: &[Plugin], out: &Path) -> Result<()> {
     let is = |variable: &str, value: &str| env::var(variable).is_ok_and(|found| found == value);
     if is("CARGO_CFG_TARGET_ENV", "musl") && is("RUSTC_LINKER", "rust-lld") {
         let order = out.join("symbols.order");
-        let components = plugins.iter().map(Plugin::symbol).collect::<Vec<_>>().join("\n");
+        let mut components: Vec<_> = plugins.iter().map(Plugin::symbol).collect();
+        components.insert(1, "weir_start".to_owned());
         // Two functions of the C library's that the list does not have: in
         // assembly, they have no size.
         let first = "weir_text\n_start\n__set_thread_area";
-        fs::write(&order, format!("{first}\n{}{components}\n", fs::read_to_string(functions)?))?;
+        let last = components.join("\n");
+        fs::write(&order, format!("{first}\n{}{last}\n", fs::read_to_string(functions)?))?;
         for argument in [
             "--pack-dyn-relocs=relr",
             "--icf=all",
@@ -130,6 +133,8 @@ fn link(manifest_dir: &Path, plugins: &[Plugin], out: &Path) -> Result<()> {
             // file as in memory, and shares none with anything else.
             "-zseparate-loadable-segments",
             "-zmax-page-size=0x200000",
+            // Nothing would protect it: musl does so for shared libraries only.
+            "-znorelro",
         ] {
             println!("cargo::rustc-link-arg-bins={argument}");
         }

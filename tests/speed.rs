@@ -280,12 +280,13 @@ impl Bench {
 /// Does something with each of the networks whose calls weir is built to be
 /// fast for.
 fn usual(lab: &Lab, mut each: impl FnMut(&Value) -> Result<()>) -> Result<()> {
-    for (masquerade, policy) in [(false, None), (true, None), (false, Some(many_rules()))] {
+    let kinds = [("0.4.0", false, None), ("1.0.0", true, None), ("1.0.0", false, Some(many_rules()))];
+    for (version, masquerade, policy) in kinds {
         if let Some(policy) = policy {
             write_policy(lab, &policy)?;
         }
         each(&json!({
-            "cniVersion": "1.0.0", "name": "bench", "type": "bridge", "bridge": "cni0", "isGateway": true,
+            "cniVersion": version, "name": "bench", "type": "bridge", "bridge": "cni0", "isGateway": true,
             "ipMasq": masquerade,
             "ipam": {"type": "host-local", "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}],
                      "ranges": [[{"subnet": "10.244.0.0/16"}], [{"subnet": "fd00:244::/64"}]]},
