@@ -133,7 +133,8 @@ fn link(manifest_dir: &Path, plugins: &[Plugin], out: &Path) -> Result<()> {
             // file as in memory, and shares none with anything else.
             "-zseparate-loadable-segments",
             "-zmax-page-size=0x200000",
-            // Nothing would protect it: musl does so for shared libraries only.
+            // A part of its own for what could be protected after the start
+            // costs a mapping, and musl's start does not protect it.
             "-znorelro",
         ] {
             println!("cargo::rustc-link-arg-bins={argument}");

@@ -7,8 +7,8 @@
 //! file. If the kernel keeps those 2 MiB of the file in one page, it maps them
 //! at once, which is up to the file system (ext4 since Linux 6.16). It reads
 //! them so if it is asked to (`MADV_HUGEPAGE`), which has to happen before
-//! anything else of that part is read: what is here is elsewhere, between two
-//! components, of which a call reads something in any case.
+//! anything else of that part is read. So these instructions stand elsewhere,
+//! between two components, of which a call reads something in any case.
 //!
 //! The kernel keeps what it has read, so that this matters to a program that
 //! was not executed since the node was started, or was dropped from memory.

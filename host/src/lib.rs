@@ -2,10 +2,11 @@
 //! made by sandboxed WebAssembly components.
 //!
 //! The modules follow the path of a call: `request` reads it, `catalog` finds
-//! the component, `policy` says what it may do, `session` starts it with what it may use, `role` calls it,
-//! `capability` serves what it asks for and writes the way back into the
-//! `journal`, `reply` answers. In a plan, `imagination` stands between that and
-//! the node.
+//! the component, `policy` says what it may do, `session` starts it with what it
+//! may use, `role` calls it, `capability` serves what it asks for and writes the
+//! way back into the `journal`, `reply` answers. `netlink` and `firewall` are
+//! what is asked of the `kernel`. In a plan, `imagination` stands between that
+//! and the node.
 
 mod aot;
 mod audit;

@@ -170,10 +170,10 @@ impl Channel {
                     missing -= 1;
                     match (answer.content, number.checked_sub(1)) {
                         (Content::Object { payload, .. }, Some(index)) => {
-                            objects[index] = Some(object(payload))
+                            objects[index] = Some(object(payload).to_vec())
                         }
                         (Content::Object { payload, .. }, None) => {
-                            generation = attribute(&object(payload), NFTA_GEN_ID).and_then(attribute::number);
+                            generation = attribute(object(payload), NFTA_GEN_ID).and_then(attribute::number);
                         }
                         (Content::Refusal(refusal), _) if is_passing(refusal.errno) => is_passing_by = true,
                         (Content::Refusal(Refusal { errno: ENOENT, .. }), Some(_)) => {}
@@ -245,7 +245,7 @@ impl Channel {
                 }
                 is_complete &= !answer.is_interrupted;
                 match answer.content {
-                    Content::Object { payload, .. } => objects.push(object(payload)),
+                    Content::Object { payload, .. } => objects.push(object(payload).to_vec()),
                     Content::End(Ok(())) => return Ok((objects, is_complete)),
                     Content::End(Err(refusal)) | Content::Refusal(refusal) => return Err(whole(refusal)),
                 }
@@ -275,8 +275,8 @@ fn left_until(deadline: Instant) -> impl Fn() -> Duration {
 }
 
 /// The attributes of an object that the kernel describes.
-fn object(payload: &[u8]) -> Object {
-    payload.get(NETFILTER_HEADER..).unwrap_or_default().to_vec()
+fn object(payload: &[u8]) -> &[u8] {
+    payload.get(NETFILTER_HEADER..).unwrap_or_default()
 }
 
 /// Whether the kernel asks for the same again.

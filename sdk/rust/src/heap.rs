@@ -10,11 +10,11 @@ use weir_heap::{Blocks, Chunk, Heap, Memory};
 /// The unit of WebAssembly's memory.
 const PAGE: usize = 64 << 10;
 
-#[global_allocator]
-static HEAP: Heap<Linear> = Heap::new();
-
 /// What the memory grows by at a time. What is not used of it costs nothing.
 const CHUNK: usize = 256 << 10;
+
+#[global_allocator]
+static HEAP: Heap<Linear> = Heap::new();
 
 // What of the memory is left from the start lies between these (wasm-ld's
 // names). By the time that it is taken, the memory may have grown for others.
